@@ -1,0 +1,27 @@
+# Two commands, and nothing needed but Python >= 3.11 and make:
+#   make search    draw a Pareto front on real photographs (results/efficient)
+#   make test      run the tests
+# Both build their own environment in .venv. Another Python: make search PYTHON=python3.12
+PYTHON ?= python3
+SPACE ?= spaces/efficient.yaml
+BIN := .venv/bin
+
+.PHONY: search test setup clean
+
+search: .venv/installed
+	$(BIN)/hfir-search run $(SPACE)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+setup: .venv/installed
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "hfir-search needs Python >= 3.11; $(PYTHON) is older. Name another: make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache
