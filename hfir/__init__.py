@@ -1,0 +1,62 @@
+"""HydraFusionIR, a family of image-restoration and super-resolution networks.
+
+The names below are the public surface. They load on first use, so that a configuration can be read or checked
+without torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from hfir.config import (
+    DFTRefinerConfig,
+    FrequencySplitConfig,
+    HFIRConfig,
+    LargeKernelConfig,
+    MoEConfig,
+    NAFConfig,
+    WindowAttentionConfig,
+)
+from hfir.errors import ConfigError, HFIRError, WeightsError
+
+if TYPE_CHECKING:
+    from hfir.fusion import fuse
+    from hfir.model import HydraFusionIR, build_model
+    from hfir.presets import list_presets, load_preset, preset_config, save_weights
+
+__all__ = [
+    "ConfigError",
+    "DFTRefinerConfig",
+    "FrequencySplitConfig",
+    "HFIRConfig",
+    "HFIRError",
+    "HydraFusionIR",
+    "LargeKernelConfig",
+    "MoEConfig",
+    "NAFConfig",
+    "WeightsError",
+    "WindowAttentionConfig",
+    "build_model",
+    "fuse",
+    "list_presets",
+    "load_preset",
+    "preset_config",
+    "save_weights",
+]
+
+_HOMES = {
+    "fuse": "hfir.fusion",
+    "HydraFusionIR": "hfir.model",
+    "build_model": "hfir.model",
+    "list_presets": "hfir.presets",
+    "load_preset": "hfir.presets",
+    "preset_config": "hfir.presets",
+    "save_weights": "hfir.presets",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load the torch-bound names on first use."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hfir' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

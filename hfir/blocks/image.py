@@ -1,0 +1,93 @@
+"""From and to the image: stem, base and head."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hfir.blocks.resample import repeat_for_shuffle_
+
+
+def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c hp wp"]:
+    """Pad right and below to a multiple: mirrored as far as the side allows, the rest repeats the border."""
+    h, w = x.shape[-2:]
+    right, below = -w % multiple, -h % multiple
+    mirrored = (0, min(right, w - 1), 0, min(below, h - 1))
+    x = F.pad(x, mirrored, mode="reflect")
+    return F.pad(x, (0, right - mirrored[1], 0, below - mirrored[3]), mode="replicate")
+
+
+class NearestBase(nn.Module):
+    """The image that the network adds to: each input pixel repeated; at scale 1 the input itself.
+
+    Args:
+        upscale: Factor between input and output side.
+    """
+
+    def __init__(self, upscale: int) -> None:
+        super().__init__()
+        self.upscale = upscale
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
+        """Return the enlarged image."""
+        return F.pixel_shuffle(x.repeat_interleave(self.upscale**2, dim=1), self.upscale)
+
+
+class BicubicBase(nn.Module):
+    """The image that the network adds to: bicubic enlargement (Keys, 1981; a = -0.5), at scale 1 the input itself.
+
+    Each of the s·s output pixels around an input pixel is a fixed 5×5 blend of its neighbours, so the whole is one
+    convolution with constant weights and a pixel shuffle, and exports as such. Borders are replicated.
+
+    Args:
+        channels: Channels of the image.
+        upscale: Factor between input and output side.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, channels: int, upscale: int) -> None:
+        super().__init__()
+        self.channels, self.upscale = channels, upscale
+        phases = bicubic_phases(upscale)
+        blends = torch.einsum("yi,xj->yxij", phases, phases).reshape(upscale**2, 1, 5, 5)
+        self.register_buffer("kernel", blends.repeat(channels, 1, 1, 1), persistent=False)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
+        """Return the enlarged image."""
+        if self.upscale == 1:
+            return x
+        padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
+        return F.pixel_shuffle(F.conv2d(padded, self.kernel, groups=self.channels), self.upscale)
+
+
+def bicubic_phases(upscale: int) -> Float[Tensor, "s 5"]:
+    """Return, for each of the `s` output pixels of an input pixel, the weights of the 5 inputs around it."""
+    centre = (torch.arange(upscale, dtype=torch.float64) + 0.5) / upscale - 0.5
+    distance = (torch.arange(-2, 3, dtype=torch.float64) - centre[:, None]).abs()
+    near = 1.5 * distance**3 - 2.5 * distance**2 + 1
+    far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
+    return torch.where(distance <= 1, near, torch.where(distance < 2, far, 0.0)).float()
+
+
+class Head(nn.Module):
+    """From features to the image's residual: 3×3 to `channels·s²`, then pixel shuffle; starts near zero.
+
+    Args:
+        width: Channels of the features.
+        channels: Channels of the image.
+        upscale: Factor between input and output side.
+    """
+
+    def __init__(self, width: int, channels: int, upscale: int) -> None:
+        super().__init__()
+        self.upscale = upscale
+        self.conv = nn.Conv2d(width, channels * upscale**2, 3, padding=1)
+        nn.init.trunc_normal_(self.conv.weight, std=0.02)
+        if self.conv.bias is not None:
+            nn.init.zeros_(self.conv.bias)
+        repeat_for_shuffle_(self.conv, upscale)
+
+    def forward(self, x: Float[Tensor, "b d h w"]) -> Float[Tensor, "b c hs ws"]:
+        """Return what is added to the base."""
+        return F.pixel_shuffle(self.conv(x), self.upscale)

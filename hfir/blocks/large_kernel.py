@@ -1,0 +1,97 @@
+"""Depth-wise convolutions: plain, and re-parameterised from branches.
+
+Structural re-parameterisation: RepVGG (Ding et al., 2021, arXiv 2101.03697); dilated branches: UniRepLKNet (Ding et
+al., 2024, arXiv 2311.15599). No batch norm: restoration networks train on small crops.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from hfir.config import LargeKernelConfig, NAFConfig
+
+
+def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
+    """Return a depth-wise convolution that keeps the size."""
+    return nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
+
+
+def naf_mixer(channels: int, config: NAFConfig, *, fused: bool) -> nn.Module:
+    """Return the 3×3 depth-wise convolution of a NAF block; there is nothing in it to fuse."""
+    return depthwise(channels, 3)
+
+
+def large_kernel_mixer(channels: int, config: LargeKernelConfig, *, fused: bool) -> nn.Module:
+    """Return a K×K depth-wise convolution: branches while they train, one kernel in the deploy form."""
+    if config.reparam and not fused:
+        return RepLargeKernel(channels, config.kernel_size)
+    return depthwise(channels, config.kernel_size)
+
+
+class RepLargeKernel(nn.Module):
+    """A depth-wise K×K convolution that trains as a sum of branches and deploys as one kernel.
+
+    Branches: K×K, every smaller odd side down to 3, 3×3 with each dilation that fits, 1×1, and a scaled identity.
+    A sum of linear branches with one stride *is* one convolution, so the branch kernels are added up before the
+    convolution runs: training costs one K×K convolution a step, not one for each branch.
+
+    Args:
+        channels: Channels of input and output.
+        kernel_size: K, odd, >= 3.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.channels, self.kernel_size = channels, kernel_size
+        full = depthwise(channels, kernel_size)
+        self.full = full.weight
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.inner = nn.ParameterDict({str(k): _small(channels, k) for k in range(3, kernel_size, 2)})
+        self.dilated = nn.ParameterDict({str(r): _small(channels, 3) for r in range(2, (kernel_size - 1) // 2 + 1)})
+        self.point = _small(channels, 1)
+        self.identity = nn.Parameter(torch.zeros(channels, 1, 1, 1))
+
+    def merged_kernel(self) -> Float[Tensor, "c 1 k k"]:
+        """Return the one kernel that all branches add up to."""
+        kernel = self.full + _centred(self.point + self.identity, self.kernel_size)
+        for weight in self.inner.values():
+            kernel = kernel + _centred(weight, self.kernel_size)
+        for dilation, weight in self.dilated.items():
+            kernel = kernel + _centred(_spread(weight, int(dilation)), self.kernel_size)
+        return kernel
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Return the sum of all branches of `x`."""
+        return F.conv2d(x, self.merged_kernel(), self.bias, padding=self.kernel_size // 2, groups=self.channels)
+
+    def folded(self) -> dict[str, Tensor]:
+        """Return weight and bias of the equivalent plain convolution, folded in fp64."""
+        exact = {name: p.detach().double() for name, p in self.named_parameters()}
+        kernel = torch.func.functional_call(_Merge(self), {f"rep.{n}": p for n, p in exact.items()}, ())
+        return {"weight": kernel.to(self.full.dtype), "bias": self.bias.detach().clone()}
+
+
+class _Merge(nn.Module):
+    """`merged_kernel` as a forward, so that it can be called on other (here: fp64) parameters."""
+
+    def __init__(self, rep: RepLargeKernel) -> None:
+        super().__init__()
+        self.rep = rep
+
+    def forward(self) -> Tensor:
+        return self.rep.merged_kernel()
+
+
+def _small(channels: int, side: int) -> nn.Parameter:
+    """Side branches start small: the sum keeps the variance of the K×K branch."""
+    return nn.Parameter(nn.init.trunc_normal_(torch.empty(channels, 1, side, side), std=0.02))
+
+
+def _centred(kernel: Tensor, side: int) -> Tensor:
+    return F.pad(kernel, ((side - kernel.shape[-1]) // 2,) * 4)
+
+
+def _spread(kernel: Tensor, dilation: int) -> Tensor:
+    """Write a dilated kernel as the dense one it stands for: zeros between its taps."""
+    return F.conv_transpose2d(kernel, kernel.new_ones(1, 1, 1, 1), stride=dilation)

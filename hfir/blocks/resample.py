@@ -1,0 +1,66 @@
+"""Changing resolution: down and up inside the network, and from features to the image."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class StridedDown(nn.Module):
+    """Halve the side by a 2×2 convolution of stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 2, stride=2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return features at half the side; `h` and `w` are even."""
+        return self.conv(x)
+
+
+class UnshuffleDown(nn.Module):
+    """Halve the side without loss: each 2×2 block becomes channels, then 1×1."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4 * in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return features at half the side; `h` and `w` are even."""
+        return self.conv(F.pixel_unshuffle(x, 2))
+
+
+class PixelShuffleUp(nn.Module):
+    """Double the side: 1×1 to four times the channels, then shuffle; starts without a checkerboard."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, 4 * out_channels, 1)
+        repeat_for_shuffle_(self.conv, 2)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return features at twice the side."""
+        return F.pixel_shuffle(self.conv(x), 2)
+
+
+class NearestUp(nn.Module):
+    """Double the side: 1×1 to the channels, then repeat each pixel."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return features at twice the side."""
+        return F.interpolate(self.conv(x), scale_factor=2.0, mode="nearest")
+
+
+def repeat_for_shuffle_(conv: nn.Conv2d, factor: int) -> None:
+    """Start the convolution before a pixel shuffle with equal kernels for the pixels of one block.
+
+    ICNR (Aitken et al., 2017, arXiv 1707.02937): no checkerboard at the start.
+    """
+    with torch.no_grad():
+        for parameter in (conv.weight, conv.bias):
+            if parameter is not None:
+                parameter.copy_(parameter[:: factor**2].repeat_interleave(factor**2, dim=0))

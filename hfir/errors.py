@@ -1,0 +1,20 @@
+"""Errors of the network package.
+
+::
+
+    HFIRError
+    ├── ConfigError     a configuration breaks a rule of the network; also a ValueError
+    └── WeightsError    a weight file does not fit, or is not ours
+"""
+
+
+class HFIRError(Exception):
+    """Base of every error that `hfir` raises on purpose."""
+
+
+class ConfigError(HFIRError, ValueError):
+    """A configuration breaks a rule of the network: says which value, the rule and what fits."""
+
+
+class WeightsError(HFIRError):
+    """A preset or weight file cannot be used: says which file, why, and what to do."""

@@ -1,0 +1,67 @@
+"""Conformance: whatever stands in a slot does what the slot asks, and a network can be built with it."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from hfir import HFIRConfig, WindowAttentionConfig
+from hfir.config import _KINDS
+from hfir.slots import ALL, ATTENTIONS, DOWNSAMPLERS, MIXERS, UPSAMPLERS
+
+BASE = HFIRConfig(width=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+
+
+def with_part(slot: str, name: str) -> HFIRConfig:
+    """Return a network of two levels with that part, at its defaults."""
+    kinds = _KINDS.get(slot)
+    return dataclasses.replace(BASE, **{slot: name if kinds is None else kinds[name]()})
+
+
+@pytest.mark.parametrize(("slot", "name"), [(slot, name) for slot, parts in ALL.items() for name in parts])
+def test_every_part_builds_runs_and_travels(built, image, slot: str, name: str):
+    config = with_part(slot, name)
+    assert HFIRConfig.from_dict(config.to_dict()) == config
+    y = built(config)(image(1, 3, 9, 14))
+    assert y.shape == (1, 3, 18, 28)
+    y.sum().backward()
+
+
+@pytest.mark.parametrize("slot", ALL)
+def test_every_kind_that_a_configuration_names_has_its_slot(slot: str):
+    if slot in _KINDS:
+        assert set(ALL[slot]) == set(_KINDS[slot])
+
+
+def test_every_slot_is_listed():
+    assert set(map(id, ALL.values())) == set(map(id, (MIXERS, ATTENTIONS, DOWNSAMPLERS, UPSAMPLERS)))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_mixer_keeps_the_shape(image, name: str, fused: bool):
+    mixer = MIXERS[name](6, _KINDS["mixer"][name](), fused=fused)
+    assert mixer(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
+
+
+@pytest.mark.parametrize("shifted", [False, True])
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_attention_keeps_the_shape(image, name: str, shifted: bool):
+    config = WindowAttentionConfig(window_size=4, num_heads=2)
+    block = ATTENTIONS[name](6, window_size=config.window_size, num_heads=2, expansion=1.5, scale=0.1, shifted=shifted)
+    assert block(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
+
+
+@pytest.mark.parametrize("name", DOWNSAMPLERS)
+def test_a_downsampler_halves_the_side(image, name: str):
+    assert DOWNSAMPLERS[name](6, 10)(image(2, 6, 8, 14)).shape == (2, 10, 4, 7)
+
+
+@pytest.mark.parametrize("name", UPSAMPLERS)
+def test_an_upsampler_doubles_the_side(image, name: str):
+    assert UPSAMPLERS[name](6, 10)(image(2, 6, 3, 5)).shape == (2, 10, 6, 10)
+
+
+def test_a_part_for_the_wrong_slot_cannot_hide():
+    with pytest.raises(KeyError), torch.device("meta"):
+        MIXERS["strided"]
