@@ -1,0 +1,284 @@
+"""The platform's vocabulary: plain records, enums and the error tree. Standard library only.
+
+Errors, as a tree; catch the base to catch them all::
+
+    HFIRSearchError
+    ├── InputError          what the user wrote cannot be used (exit code 2)
+    │   └── SpecError       … and it stands in an experiment file: carries file, line and key
+    ├── StoreError          a run's folder cannot be opened, or does not fit what is asked of it
+    └── EvaluationError     a candidate could not be measured or trained
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+Scalar = str | int | float | bool
+"""What a space may hold: JSON scalars, so that a genotype can be written down anywhere."""
+
+
+class HFIRSearchError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class InputError(HFIRSearchError):
+    """What the user gave cannot be used. The message says what, the rule, and what to do."""
+
+
+class SpecError(InputError):
+    """One fault in an experiment file, said in one message.
+
+    Args:
+        problem: What is wrong, with the values.
+        remedy: The rule and what to do about it.
+        source: The file (or `--set`), as the user named it.
+        line: 1-based line in the file, or None where there is none.
+    """
+
+    def __init__(self, problem: str, *, remedy: str, source: str, line: int | None = None) -> None:
+        self.problem, self.remedy, self.source, self.line = problem, remedy, source, line
+        where = source if line is None else f"{source}:{line}"
+        super().__init__(f"{where}: {problem}\n  {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Rebuild from keyword arguments, so that the error crosses process borders whole."""
+        return _rebuild_spec_error, (self.problem, self.remedy, self.source, self.line)
+
+
+def _rebuild_spec_error(problem: str, remedy: str, source: str, line: int | None) -> SpecError:
+    return SpecError(problem, remedy=remedy, source=source, line=line)
+
+
+class StoreError(HFIRSearchError):
+    """A run's folder cannot be opened, or holds something else than what is asked for."""
+
+
+class EvaluationError(HFIRSearchError):
+    """A candidate could not be measured or trained; the message names the candidate and the cause."""
+
+
+class TrialState(StrEnum):
+    """Where a candidate stands. Everything but RUNNING is final."""
+
+    RUNNING = "RUNNING"
+    """Admitted by the budget: waiting for a worker, in training, or paused between two rungs."""
+    COMPLETE = "COMPLETE"
+    """Trained through the last rung. Only these can be on the front."""
+    STOPPED = "STOPPED"
+    """Left behind by the scheduler at a rung."""
+    INFEASIBLE = "INFEASIBLE"
+    """Over a limit of the budget, or not a legal network: never trained."""
+    DUPLICATE = "DUPLICATE"
+    """The same network as an earlier candidate: never trained twice."""
+    FAILED = "FAILED"
+    """Crashed or diverged; the record keeps why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Genotype:
+    """A point of a search space: the *active* parameters and their values, nothing else.
+
+    Two genotypes are equal when they hold the same values, in type and value, whatever the order.
+    """
+
+    values: Mapping[str, Scalar]
+
+    @property
+    def key(self) -> str:
+        """A stable 16-digit hexadecimal name of this point (BLAKE2b of its sorted JSON)."""
+        return stable_hash(dict(self.values))
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.values[name]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Genotype) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+def stable_hash(value: Any) -> str:
+    """Name any JSON value by 16 hexadecimal digits, the same on every machine and Python version."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputSize:
+    """The size of a network's *input* in pixels; what `at: [width, height]` means in a file."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latency:
+    """How long one forward pass takes, and how that was found out.
+
+    The interval is the 95 % confidence interval of the median (order statistics).
+    """
+
+    median_ms: float
+    low_ms: float
+    high_ms: float
+    repeats: int
+    at: str
+    threads: int
+    device: str
+    dtype: str
+    runtime: str
+    host: str
+    measured_at: str
+    """UTC, ISO 8601."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What the *deploy form* of a network costs: fused, eval mode, batch 1.
+
+    `macs_g` counts multiply-accumulates in units of 1e9 (FLOPs are twice that). A field is None
+    where it was not measured because an earlier limit had already rejected the network.
+    """
+
+    params_m: float
+    """Parameters of the deploy form, in millions."""
+    params_train_m: float
+    """Parameters of the training form (parallel branches counted), in millions."""
+    params_active_m: float
+    """Parameters of the deploy form that one image uses (top-k of the experts), in millions."""
+    macs_g: float
+    macs_at: str
+    """The input size that `macs_g` holds for, as `WIDTHxHEIGHT`."""
+    latency: Latency | None = None
+    peak_mem_mib: float | None = None
+    """Peak of tensor memory in one forward pass, weights and input included, in MiB."""
+    peak_mem_at: str | None = None
+
+    @property
+    def latency_ms(self) -> float | None:
+        """Median latency in ms, where it was measured."""
+        return None if self.latency is None else self.latency.median_ms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What one rung of proxy training showed."""
+
+    rung: int
+    """Index into `proxy.rungs`, from 0."""
+    step: int
+    """Training steps spent on this candidate in all."""
+    psnr_db: float
+    """Mean over the validation photographs."""
+    ssim: float
+    psnr_per_image_db: tuple[float, ...]
+    elapsed_s: float
+    """Seconds spent in training since the step 0, validation excluded."""
+    loss: float
+    """Mean training loss over the rung's last tenth of steps."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """One candidate and all that is known of it."""
+
+    number: int
+    state: TrialState
+    genotype: Genotype
+    key: str
+    seed: int
+    generation: int
+    config: Mapping[str, Any] | None = None
+    """The network as `HFIRConfig.to_dict()` gives it; None where the genotype decodes to none."""
+    cost: Cost | None = None
+    measurements: tuple[Measurement, ...] = ()
+    reason: str = ""
+    """Why the candidate is in its state, in one line; empty for RUNNING and COMPLETE."""
+    failure: str = ""
+    """The traceback of a FAILED candidate."""
+
+    @property
+    def last(self) -> Measurement | None:
+        """The measurement at the highest rung reached."""
+        return self.measurements[-1] if self.measurements else None
+
+    def value(self, objective: str) -> float | None:
+        """The figure for an objective's name (see `OBJECTIVES`), or None where it is not known."""
+        if objective in ("psnr_db", "ssim"):
+            return None if self.last is None else float(getattr(self.last, objective))
+        if self.cost is None:
+            return None
+        value = getattr(self.cost, objective)
+        return None if value is None else float(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """A figure that is searched over: its unit, its direction, and how to print it."""
+
+    name: str
+    label: str
+    maximise: bool
+    decimals: int
+
+
+OBJECTIVES: Mapping[str, Objective] = {
+    o.name: o
+    for o in (
+        Objective(name="psnr_db", label="PSNR (dB)", maximise=True, decimals=2),
+        Objective(name="ssim", label="SSIM", maximise=True, decimals=4),
+        Objective(name="latency_ms", label="latency (ms)", maximise=False, decimals=2),
+        Objective(name="macs_g", label="MACs (G)", maximise=False, decimals=3),
+        Objective(name="params_m", label="parameters (M)", maximise=False, decimals=3),
+        Objective(name="peak_mem_mib", label="peak memory (MiB)", maximise=False, decimals=1),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """A run as it stands on disk: what was asked for and every candidate so far. Read-only."""
+
+    name: str
+    folder: Path
+    objectives: tuple[str, ...]
+    spec: Mapping[str, Any]
+    """The experiment as resolved (defaults filled in), plain JSON."""
+    facts: Mapping[str, Any]
+    """What the run found out beside its trials: baselines, versions, host, wall time, verification."""
+    trials: tuple[Trial, ...]
+
+    def in_state(self, *states: TrialState) -> tuple[Trial, ...]:
+        """The trials that are in one of the states, in order of their numbers."""
+        return tuple(t for t in self.trials if t.state in states)
+
+
+def to_json(record: Any) -> Any:
+    """Turn a record of this module into plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(record)))
+
+
+def cost_from_json(data: Mapping[str, Any]) -> Cost:
+    """Read a `Cost` back from what `to_json` made of it."""
+    fields: dict[str, Any] = dict(data)
+    latency: dict[str, Any] | None = fields.get("latency")
+    fields["latency"] = None if latency is None else Latency(**latency)
+    return Cost(**fields)
+
+
+def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
+    """Read a `Measurement` back from what `to_json` made of it."""
+    fields: dict[str, Any] = dict(data)
+    fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
+    return Measurement(**fields)
