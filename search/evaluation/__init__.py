@@ -1,0 +1,1 @@
+"""Measuring candidates: cost, proxy training, quality."""

@@ -1,0 +1,251 @@
+"""The data of a task, from one of three sources: embedded photographs, a folder, folders of pairs.
+
+This is the module to import from; records, patches and reading live beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from search.tasks.degradations import Degradation, to_levels
+from search.tasks.embedded import embedded_photos
+from search.tasks.images import Photo, load_folder
+from search.tasks.pairs import (
+    Pair,
+    TaskData,
+    TrainPhoto,
+    centre_crop,
+    check_options,
+    crop_notes,
+    in_channels,
+    min_side_px,
+    train_photo,
+    validation_pair,
+    without_leaks,
+)
+from search.tasks.patches import Batch, PatchSampler
+from search.types import InputError
+
+__all__ = [
+    "MAX_VALIDATION_PX",
+    "Batch",
+    "Pair",
+    "PatchSampler",
+    "TaskData",
+    "TrainPhoto",
+    "embedded_task",
+    "folder_task",
+    "paired_task",
+]
+
+MAX_VALIDATION_PX = 512
+"""Validation photographs are cropped to this many pixels a side, so that a rung's check stays short."""
+
+_VALIDATION_SHARE = 5
+_VALIDATION_MOST = 8
+_SHOWN = 5
+
+
+def embedded_task(
+    degradation: Degradation,
+    channels: int,
+    seed: int,
+    *,
+    max_validation_px: int | None = MAX_VALIDATION_PX,
+) -> TaskData:
+    """Build a task from the photographs in the wheels of scikit-image and scikit-learn; no download.
+
+    Args:
+        degradation: What the network has to undo.
+        channels: 3 for RGB, 1 for luma.
+        seed: Draws the noise of the validation photographs, >= 0.
+        max_validation_px: Longest side of a validation photograph; None for whole photographs.
+
+    Raises:
+        InputError: If a photograph is missing from its wheel, or `channels` is neither 3 nor 1.
+    """
+    train, validation = embedded_photos()
+    return _degraded_task(degradation, list(train), list(validation), channels, seed, max_validation_px, [])
+
+
+def folder_task(
+    degradation: Degradation,
+    folder: Path,
+    channels: int,
+    seed: int,
+    validation: Path | None = None,
+    *,
+    max_validation_px: int | None = MAX_VALIDATION_PX,
+) -> TaskData:
+    """Build a task from a folder of clean photographs.
+
+    Without a folder for validation, a fifth of the photographs (at least 1, at most 8) is held out: those
+    with the smallest content digests. So the split depends on the pictures alone, neither on their names
+    nor on the seed, and a new photograph moves at most one or two others.
+
+    Args:
+        degradation: What the network has to undo.
+        folder: Clean photographs.
+        channels: 3 for RGB, 1 for luma.
+        seed: Draws the noise of the validation photographs, >= 0.
+        validation: Another folder to validate on; pictures that are in both are not trained on.
+        max_validation_px: Longest side of a validation photograph; None for whole photographs.
+
+    Raises:
+        InputError: If a folder holds no usable image, fewer than two photographs are there to be
+            split, or none is left to train on.
+    """
+    min_side = min_side_px(degradation.upscale)
+    photos, lines = load_folder(folder, min_side=min_side)
+    if validation is None:
+        train, held_out = _split(photos, folder)
+    else:
+        held_out, more = load_folder(validation, min_side=min_side)
+        train, lines = photos, lines + more
+    return _degraded_task(degradation, train, held_out, channels, seed, max_validation_px, lines)
+
+
+def paired_task(
+    train_clean: Path,
+    train_degraded: Path,
+    validation_clean: Path,
+    validation_degraded: Path,
+    upscale: int,
+    channels: int,
+    *,
+    max_validation_px: int | None = MAX_VALIDATION_PX,
+) -> TaskData:
+    """Build a task from clean photographs and their degraded forms, given as files.
+
+    Two files are a pair when their names agree but for the suffix and an ending such as `x2` or
+    `_LRx2` (for `upscale` = 2). The clean one must have exactly `upscale` times the sides.
+
+    Args:
+        train_clean: Folder of clean photographs to train on.
+        train_degraded: Their degraded forms.
+        validation_clean: Folder of clean photographs to validate on.
+        validation_degraded: Their degraded forms.
+        upscale: Sides of the clean over sides of the degraded photograph, >= 1.
+        channels: 3 for RGB, 1 for luma.
+        max_validation_px: Longest side of a validation photograph; None for whole photographs.
+
+    Raises:
+        InputError: If a folder holds no usable image, or no pair is left to train or to validate on.
+    """
+    check_options(channels, upscale, max_validation_px)
+    train, notes = _matched(train_clean, train_degraded, upscale)
+    held_out, more = _matched(validation_clean, validation_degraded, upscale)
+    kept, leaks = without_leaks([clean for clean, _ in train], [clean for clean, _ in held_out])
+    names = {photo.name for photo in kept}
+    cropped = crop_notes([clean for clean, _ in held_out], max_validation_px)
+    return TaskData(
+        degradation=None,
+        upscale=upscale,
+        channels=channels,
+        train=tuple(_given_train(c, d, channels) for c, d in train if c.name in names),
+        validation=tuple(_given_pair(c, d, upscale, channels, max_validation_px) for c, d in held_out),
+        notes=(*notes, *more, *leaks, *cropped),
+    )
+
+
+def _degraded_task(
+    degradation: Degradation,
+    train: list[Photo],
+    held_out: list[Photo],
+    channels: int,
+    seed: int,
+    limit_px: int | None,
+    lines: list[str],
+) -> TaskData:
+    check_options(channels, degradation.upscale, limit_px)
+    if seed < 0:
+        raise InputError(f"seed = {seed} cannot be used. It must be at least 0: give a whole number.")
+    kept, leaks = without_leaks(train, held_out)
+    cropped = crop_notes(held_out, limit_px)
+    return TaskData(
+        degradation=degradation,
+        upscale=degradation.upscale,
+        channels=channels,
+        train=tuple(train_photo(p, degradation, channels) for p in kept),
+        validation=tuple(validation_pair(p, degradation, channels, seed, limit_px) for p in held_out),
+        notes=(*lines, *leaks, *cropped),
+    )
+
+
+def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]:
+    """Divide into (train, validation), each in order of the names."""
+    if len(photos) < 2:
+        raise InputError(
+            f"{folder}: one usable photograph cannot be both trained and validated on. "
+            "At least two are needed: add photographs, or name a second folder for validation."
+        )
+    count = min(max(round(len(photos) / _VALIDATION_SHARE), 1), _VALIDATION_MOST)
+    held_out = set(sorted(p.digest for p in photos)[:count])
+    return [p for p in photos if p.digest not in held_out], [p for p in photos if p.digest in held_out]
+
+
+def _matched(
+    clean_folder: Path, degraded_folder: Path, upscale: int
+) -> tuple[list[tuple[Photo, Photo]], list[str]]:
+    clean, lines = load_folder(clean_folder, min_side=min_side_px(upscale))
+    degraded, more = load_folder(degraded_folder, min_side=min_side_px(upscale) // upscale)
+    lines += more
+    partners, doubles = _by_key(degraded, upscale, degraded_folder)
+    originals, more_doubles = _by_key(clean, upscale, clean_folder)
+    lines += [*doubles, *more_doubles]
+    pairs = [(originals[key], partners[key]) for key in originals if key in partners]
+    lines += [f"{clean_folder / originals[k].name}: no degraded form" for k in originals if k not in partners]
+    lines += [f"{degraded_folder / partners[k].name}: no clean form" for k in partners if k not in originals]
+    wrong = [_size_fault(c, d, upscale) for c, d in pairs]
+    lines += [line for line in wrong if line]
+    fitting = [pair for pair, fault in zip(pairs, wrong, strict=True) if not fault]
+    if not fitting:
+        shown = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+        raise InputError(
+            f"{clean_folder} and {degraded_folder} hold no pair. The names must agree but for an ending such "
+            f"as x{upscale}, and the clean sides must be {upscale} times the degraded ones: "
+            f"rename the files, or check upscale.\n{shown}"
+        )
+    return fitting, lines
+
+
+def _by_key(photos: list[Photo], upscale: int, folder: Path) -> tuple[dict[str, Photo], list[str]]:
+    """Name photographs by what a pair has in common; of two with one key the first stays."""
+    named: dict[str, Photo] = {}
+    lines: list[str] = []
+    for photo in photos:
+        first = named.setdefault(_pair_key(photo.name, upscale), photo)
+        if first is not photo:
+            lines.append(
+                f"{folder / photo.name}: would be a pair of the same picture as {first.name}; left out"
+            )
+    return named, lines
+
+
+def _pair_key(name: str, upscale: int) -> str:
+    stem = Path(name).stem
+    return re.sub(rf"[_-]?(LR|HR)?[_-]?x{upscale}$", "", stem, flags=re.IGNORECASE) or stem
+
+
+def _size_fault(clean: Photo, degraded: Photo, upscale: int) -> str:
+    (height, width), (small_h, small_w) = clean.pixels.shape[:2], degraded.pixels.shape[:2]
+    if (height, width) == (small_h * upscale, small_w * upscale):
+        return ""
+    return (
+        f"{clean.name}: {width} x {height} px is not {upscale} times the {small_w} x {small_h} px "
+        f"of {degraded.name}; left out"
+    )
+
+
+def _given_train(clean: Photo, degraded: Photo, channels: int) -> TrainPhoto:
+    pixels, prepared = in_channels(clean.pixels, channels), in_channels(degraded.pixels, channels)
+    return TrainPhoto(clean.name, pixels, prepared, clean.digest)
+
+
+def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limit_px: int | None) -> Pair:
+    """Crop both to the same place; the clean corner falls on a pixel border of the degraded one."""
+    small_limit = None if limit_px is None else limit_px // upscale
+    small = centre_crop(degraded.pixels, multiple=1, limit_px=small_limit)
+    large = centre_crop(clean.pixels, multiple=upscale, limit_px=limit_px)
+    return Pair(clean.name, in_channels(large, channels), to_levels(in_channels(small, channels)))

@@ -1,0 +1,212 @@
+"""What the network has to undo: each degradation turns a clean photograph into network input.
+
+A degradation has two parts. `prepare` does what is the same every time, on a whole photograph, once; its
+result is kept in 8 bits, as a file or a camera would. `degrade_patches` does what is drawn anew each time
+(noise), on the patches of a batch. Network input is float32 on the scale 0 .. 1 throughout; added noise is
+neither clipped nor rounded, as is usual for synthetic white noise.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from search.tasks.images import Pixels
+from search.tasks.resize import bicubic_down, round_to_uint8
+from search.types import InputError
+
+Levels = npt.NDArray[np.float32]
+"""Network input: `[... h w c]`, 0 .. 1 but for noise."""
+
+
+class Degradation(Protocol):
+    """The seam for a new kind of damage."""
+
+    @property
+    def upscale(self) -> int:
+        """How many times smaller than the clean photograph its degraded form is, per side."""
+        ...
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether nothing is drawn: `degrade_patches` then only changes the scale to 0 .. 1."""
+        ...
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Apply the fixed part to a photograph: `[h w c]` to `[h/upscale w/upscale c]`."""
+        ...
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Apply the drawn part to prepared patches `[b h w c]`; the same shape comes back."""
+        ...
+
+
+def degrade_photo(degradation: Degradation, clean: Pixels, seed: int) -> Levels:
+    """Degrade a photograph `[h w c]` to `[h/upscale w/upscale c]`, the same way for the same seed (>= 0)."""
+    rng = np.random.default_rng(seed)
+    return degradation.degrade_patches(degradation.prepare(clean)[None], rng)[0]
+
+
+def to_levels(pixels: Pixels) -> Levels:
+    """Bring 8-bit levels to the scale of networks, 0 .. 1."""
+    return pixels.astype(np.float32) / np.float32(255)
+
+
+def _with_noise(pixels: Pixels, sigma: float, rng: np.random.Generator) -> Levels:
+    """Scale to 0 .. 1 and add white Gaussian noise of `sigma` 8-bit levels."""
+    noise = rng.standard_normal(pixels.shape, dtype=np.float32)
+    noise *= np.float32(sigma / 255)
+    noise += to_levels(pixels)
+    return noise
+
+
+@dataclass(frozen=True, slots=True)
+class SuperResolution:
+    """Bicubic shrinking as MATLAB does it, the field's classical setting.
+
+    Args:
+        upscale: What the network has to enlarge by, 2 .. 8.
+
+    Raises:
+        InputError: If `upscale` is out of its range.
+    """
+
+    upscale: int
+    deterministic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check("super_resolution", "upscale", self.upscale, 2, 8)
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Shrink `[h w c]` to `[h/upscale w/upscale c]`; both sides must be multiples of `upscale`."""
+        return bicubic_down(clean, self.upscale)
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Scale to 0 .. 1; nothing is drawn."""
+        return to_levels(prepared)
+
+
+@dataclass(frozen=True, slots=True)
+class Denoise:
+    """White Gaussian noise, drawn anew for every patch; neither clipped nor rounded.
+
+    Args:
+        sigma: Standard deviation in 8-bit levels, 0.1 .. 255; usual are 15, 25 and 50.
+
+    Raises:
+        InputError: If `sigma` is out of its range.
+    """
+
+    sigma: float
+    upscale: ClassVar[int] = 1
+    deterministic: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check("denoise", "sigma", self.sigma, 0.1, 255)
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Leave the photograph as it is."""
+        return clean
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Scale to 0 .. 1 and add the noise."""
+        return _with_noise(prepared, self.sigma, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Deblur:
+    """Gaussian blur with a mirrored border, rounded to 8 bits as a camera does, then white noise.
+
+    Args:
+        blur_sigma_px: Standard deviation of the blur in pixels, 0.1 .. 20.
+        noise_sigma: Standard deviation of the noise in 8-bit levels, 0 .. 255; 0 for none.
+
+    Raises:
+        InputError: If a value is out of its range.
+    """
+
+    blur_sigma_px: float
+    noise_sigma: float = 0.0
+    upscale: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        _check("deblur", "blur_sigma_px", self.blur_sigma_px, 0.1, 20)
+        _check("deblur", "noise_sigma", self.noise_sigma, 0, 255)
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the blur comes without noise."""
+        return self.noise_sigma == 0
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Blur the photograph `[h w c]`, channel by channel."""
+        from skimage.filters import gaussian  # here: half a second that other tasks need not spend
+
+        levels = clean.astype(np.float64)
+        blurred = gaussian(
+            levels, self.blur_sigma_px, mode="reflect", preserve_range=True, truncate=4.0, channel_axis=-1
+        )
+        return round_to_uint8(blurred)
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Scale to 0 .. 1 and add the noise, if there is any."""
+        return to_levels(prepared) if self.deterministic else _with_noise(prepared, self.noise_sigma, rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg:
+    """A real JPEG file, written and read by Pillow, with chroma at half resolution (4:2:0).
+
+    The whole photograph is encoded once; as patches are cut anywhere, the 8 x 8 grid lies
+    differently in each.
+
+    Args:
+        quality: Pillow's quality, 1 .. 100; usual for restoration are 10 .. 40.
+
+    Raises:
+        InputError: If `quality` is out of its range.
+    """
+
+    quality: int
+    upscale: ClassVar[int] = 1
+    deterministic: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        _check("jpeg", "quality", self.quality, 1, 100)
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Encode and decode the photograph `[h w 3]` or `[h w 1]`."""
+        grey = clean.shape[-1] == 1
+        file = io.BytesIO()
+        Image.fromarray(clean[..., 0] if grey else clean).save(
+            file, format="JPEG", quality=self.quality, subsampling="4:2:0"
+        )
+        with Image.open(file) as decoded:
+            return np.array(decoded).reshape(clean.shape)
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Scale to 0 .. 1; nothing is drawn."""
+        return to_levels(prepared)
+
+
+DEGRADATIONS: Mapping[str, type[SuperResolution] | type[Denoise] | type[Deblur] | type[Jpeg]] = {
+    "super_resolution": SuperResolution,
+    "denoise": Denoise,
+    "deblur": Deblur,
+    "jpeg": Jpeg,
+}
+"""Every kind by its name in an experiment file."""
+
+
+def _check(kind: str, name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise InputError(
+            f"{kind}: {name} = {value} is out of range. "
+            f"It must lie in {low} .. {high}: choose a value in that range."
+        )

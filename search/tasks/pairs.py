@@ -1,0 +1,158 @@
+"""The records of a task: what is trained on, what is validated on, and how they are made from photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.tasks.colour import luma_uint8
+from search.tasks.degradations import Degradation, Levels, degrade_photo
+from search.tasks.images import Photo, Pixels
+from search.types import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPhoto:
+    """A photograph to cut patches from; both arrays are 8-bit and stay in memory."""
+
+    name: str
+    clean: Pixels
+    """`[H W c]`."""
+    prepared: Pixels
+    """`[h w c]`: the fixed part of the degradation is done, noise is not (`Degradation.prepare`)."""
+    digest: str
+    """Digest of the photograph as read, before any cropping."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A validation photograph, clean and as the network gets it."""
+
+    name: str
+    clean: Pixels
+    """`[H W c]`, 8-bit."""
+    degraded: Levels
+    """`[h w c]`, float32, 0 .. 1 but for noise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskData:
+    """All data of one task. `H = upscale * h` and `W = upscale * w` in every pair."""
+
+    degradation: Degradation | None
+    """None where the degraded images were given as files."""
+    upscale: int
+    channels: int
+    """3 for RGB, 1 for luma Y (BT.601, 16 .. 235)."""
+    train: tuple[TrainPhoto, ...]
+    validation: tuple[Pair, ...]
+    notes: tuple[str, ...] = ()
+    """One line for each thing that was left out or changed; to be logged by the caller."""
+
+
+def check_options(channels: int, upscale: int, limit_px: int | None) -> None:
+    """Refuse what no task can be built with.
+
+    Args:
+        channels: 3 for RGB, 1 for luma.
+        upscale: At least 1.
+        limit_px: Longest side of a validation photograph, at least `min_side_px(upscale)`; None for any.
+
+    Raises:
+        InputError: If one of them is out of its range.
+    """
+    if channels not in (1, 3):
+        raise InputError(
+            f"channels = {channels} cannot be loaded. "
+            "A task works on 3 channels (RGB) or on 1 (luma Y): choose one of the two."
+        )
+    if upscale < 1:
+        raise InputError(f"upscale = {upscale} cannot be used. It must be at least 1: give the true ratio.")
+    if limit_px is not None and limit_px < min_side_px(upscale):
+        raise InputError(
+            f"max_validation_px = {limit_px} is too small to score. "
+            f"It must be at least {min_side_px(upscale)} at upscale {upscale}: raise it."
+        )
+
+
+def min_side_px(upscale: int) -> int:
+    """The shortest side a clean photograph may have: 32 px, and 16 px of network input.
+
+    SSIM needs 11 px beside the cropped border.
+    """
+    return max(32, 16 * upscale)
+
+
+def centre_crop(pixels: Pixels, *, multiple: int, limit_px: int | None = None) -> Pixels:
+    """Crop to sides that are multiples of `multiple`, and to the centre where a side exceeds `limit_px`.
+
+    Only a side above the limit is cut around its centre; otherwise the rows and columns that do not fill
+    a multiple are taken off below and at the right, as is usual for benchmarks.
+    """
+    height, width = (_fit(side, multiple, limit_px) for side in pixels.shape[:2])
+    top, left = (
+        (full - kept) // 2 // multiple * multiple
+        for full, kept in zip(pixels.shape[:2], (height, width), strict=True)
+    )
+    return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+def _fit(side: int, multiple: int, limit_px: int | None) -> int:
+    kept = side if limit_px is None else min(side, limit_px)
+    return max(kept // multiple, 1) * multiple
+
+
+def in_channels(pixels: Pixels, channels: int) -> Pixels:
+    """Give `[h w 3]` pixels in the task's channels: as they are, or as luma `[h w 1]`."""
+    return pixels if channels == 3 else luma_uint8(pixels)
+
+
+def train_photo(photo: Photo, degradation: Degradation, channels: int) -> TrainPhoto:
+    """Prepare one photograph for training; the fixed part of its degradation is computed here, once."""
+    clean = in_channels(centre_crop(photo.pixels, multiple=degradation.upscale), channels)
+    return TrainPhoto(photo.name, clean, degradation.prepare(clean), photo.digest)
+
+
+def validation_pair(
+    photo: Photo, degradation: Degradation, channels: int, seed: int, limit_px: int | None
+) -> Pair:
+    """Degrade one photograph for validation; its noise depends on the seed and the picture alone."""
+    cropped = centre_crop(photo.pixels, multiple=degradation.upscale, limit_px=limit_px)
+    clean = in_channels(cropped, channels)
+    entropy = np.random.SeedSequence([seed, int(photo.digest, 16)]).generate_state(1, np.uint64)
+    return Pair(photo.name, clean, degrade_photo(degradation, clean, int(entropy[0])))
+
+
+def crop_notes(photos: Sequence[Photo], limit_px: int | None) -> list[str]:
+    """One line for each validation photograph that is cropped to its centre."""
+    if limit_px is None:
+        return []
+    return [
+        f"{p.name}: {p.pixels.shape[1]} x {p.pixels.shape[0]} px, validated on its centre of "
+        f"at most {limit_px} px a side"
+        for p in photos
+        if max(p.pixels.shape[:2]) > limit_px
+    ]
+
+
+def without_leaks(train: Sequence[Photo], validation: Sequence[Photo]) -> tuple[list[Photo], list[str]]:
+    """Drop from the training photographs what is also validated on, by content, and say so.
+
+    Raises:
+        InputError: If no training photograph remains.
+    """
+    held_out = {p.digest: p.name for p in validation}
+    kept = [p for p in train if p.digest not in held_out]
+    lines = [
+        f"{p.name}: not trained on, the same picture as {held_out[p.digest]} in validation"
+        for p in train
+        if p.digest in held_out
+    ]
+    if not kept:
+        raise InputError(
+            f"none of the {len(train)} training photographs is left: all are validated on as well. "
+            "Training and validation must hold different pictures: add photographs, or name another folder."
+        )
+    return kept, lines
