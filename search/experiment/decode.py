@@ -1,0 +1,100 @@
+"""From a point of the space to a network's configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hfir.config import (
+    AttentionConfig,
+    DFTRefinerConfig,
+    FrequencySplitConfig,
+    HFIRConfig,
+    LargeKernelConfig,
+    MixerConfig,
+    MoEConfig,
+    NAFConfig,
+    WindowAttentionConfig,
+)
+from search.experiment.table import DIMENSIONS
+from search.types import Genotype
+
+
+def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
+    """Return the network that a genotype stands for, in its training form.
+
+    Args:
+        genotype: A point of a space built from `DIMENSIONS`.
+        upscale: The task's scale.
+        in_channels: The task's channels.
+
+    Raises:
+        hfir.ConfigError: If the combination breaks a rule of the network.
+    """
+    levels = int(genotype["levels"])
+    return HFIRConfig(
+        upscale=upscale,
+        in_channels=in_channels,
+        width=_int(genotype, "width"),
+        encoder_blocks=tuple(_int(genotype, f"encoder_blocks.{i}") for i in range(1, levels + 1)),
+        bottleneck_blocks=_int(genotype, "bottleneck_blocks"),
+        decoder_blocks=tuple(_int(genotype, f"decoder_blocks.{i}") for i in range(levels, 0, -1)),
+        mixer=_mixer(genotype),
+        expansion=float(genotype["expansion"]),
+        attention=_attention(genotype, levels),
+        experts=_experts(genotype, levels),
+        downsampler=str(_value(genotype, "downsampler")),
+        upsampler=str(_value(genotype, "upsampler")),
+        frequency_split=FrequencySplitConfig() if _value(genotype, "frequency_split") else None,
+        refiner=_refiner(genotype),
+    )
+
+
+def _value(genotype: Genotype, name: str) -> Any:
+    """Return a dimension's value; where a condition switched it off, the value that means off."""
+    dimension = DIMENSIONS[name]
+    off = dimension.default if dimension.off is None else dimension.off
+    return genotype.values.get(name, off)
+
+
+def _int(genotype: Genotype, name: str) -> int:
+    return int(genotype[name])
+
+
+def _mixer(genotype: Genotype) -> MixerConfig:
+    if genotype["mixer"] == NAFConfig.kind:
+        return NAFConfig()
+    return LargeKernelConfig(kernel_size=_int(genotype, "kernel_size"), reparam=bool(genotype["reparam"]))
+
+
+def _attention(genotype: Genotype, levels: int) -> AttentionConfig | None:
+    if _value(genotype, "attention") == "none":
+        return None
+    return WindowAttentionConfig(
+        window_size=_int(genotype, "window_size"),
+        num_heads=_int(genotype, "num_heads"),
+        stages=_stages(str(genotype["attention_stages"]), levels),
+    )
+
+
+def _experts(genotype: Genotype, levels: int) -> MoEConfig | None:
+    if _value(genotype, "num_experts") == 1:
+        return None
+    return MoEConfig(
+        num_experts=_int(genotype, "num_experts"),
+        top_k=_int(genotype, "top_k"),
+        stages=_stages(str(genotype["expert_stages"]), levels),
+    )
+
+
+def _refiner(genotype: Genotype) -> DFTRefinerConfig | None:
+    if _value(genotype, "refiner") == "none":
+        return None
+    return DFTRefinerConfig(depth=_int(genotype, "refiner_depth"))
+
+
+def _stages(text: str, levels: int) -> tuple[str, ...]:
+    """Return stage names; `deepest` stands for encoder, bottleneck and decoder at the deepest level."""
+    names: list[str] = []
+    for word in text.split("+"):
+        names += (f"enc{levels}", "mid", f"dec{levels}") if word == "deepest" else (word,)
+    return tuple(dict.fromkeys(names))

@@ -1,0 +1,189 @@
+"""Load an experiment file: find it, read it, check it section by section."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from hfir.config import HFIRConfig
+from search.evaluation.plan import CostPlan, EvaluationPlan, ProxyPlan, TaskPlan
+from search.experiment.decode import decode
+from search.experiment.dimensions import build_space
+from search.experiment.faults import first_fault
+from search.experiment.overrides import override
+from search.experiment.sections import (
+    BudgetSection,
+    DataSection,
+    ExecutionSection,
+    ExperimentFile,
+    ProxySection,
+    SearchSection,
+    TaskSection,
+)
+from search.experiment.yaml_lines import Document, read_document
+from search.space import SearchSpace
+from search.types import Genotype, InputError, stable_hash
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment, checked: what to search, for which task, within which budget.
+
+    `space` offers `sample(seed)`, `size`, `contains`, `enumerate`; `decode` makes a network's configuration of a
+    point of it.
+    """
+
+    name: str
+    source: str
+    """The file that it was read from."""
+    space: SearchSpace
+    task: TaskSection
+    budget: BudgetSection
+    objectives: tuple[str, ...]
+    proxy: ProxySection
+    search: SearchSection
+    execution: ExecutionSection
+    spec: dict[str, Any]
+    """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
+
+    def decode(self, genotype: Genotype) -> HFIRConfig:
+        """Return the network that a genotype stands for.
+
+        Raises:
+            hfir.ConfigError: If the combination breaks a rule of the network.
+        """
+        return decode(genotype, upscale=self.task.scale, in_channels=self.task.channels)
+
+    def evaluation_plan(self) -> EvaluationPlan:
+        """Return what workers are told: task, sizes and limits of costs, and the proxy."""
+        folders = self.task.data.model_dump(exclude_none=True)
+        task = TaskPlan(
+            kind=self.task.kind,
+            options=tuple(self.task.options().items()),
+            channels=self.task.channels,
+            folders=tuple(folders.items()),
+            seed=self.search.seed,
+        )
+        cost = CostPlan(
+            macs_at=self.budget.macs_at,
+            latency_at=self.budget.latency_at,
+            threads=self.budget.threads,
+            limits=tuple(self.budget.limits().items()),
+        )
+        proxy = ProxyPlan(
+            rungs=self.proxy.rungs,
+            batch=self.proxy.batch,
+            patch_px=self.proxy.patch_px,
+            learning_rate=self.proxy.learning_rate,
+            warmup_steps=self.proxy.warmup_steps,
+            loss=self.proxy.loss,
+            data_seed=self.search.seed,
+        )
+        return EvaluationPlan(task=task, cost=cost, proxy=proxy)
+
+    @cached_property
+    def identity(self) -> str:
+        """A hash of all that decides what a trial means. A run goes on only under the same identity.
+
+        The number of trials and the workers are left out: a run may be extended, and moved.
+        """
+        fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
+        search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
+        return stable_hash({**fixed, "search": search, "space": self.space.hash})
+
+
+def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Load an experiment file.
+
+    Args:
+        path: A file, or the name of a space that ships with the package (`efficient`).
+        overrides: Assignments `section.key=value` on top of the file, values in YAML.
+
+    Raises:
+        InputError: If there is no such file.
+        SpecError: On the first fault in it, with its line, the rule and what to do.
+    """
+    found = _find(path)
+    document = read_document(found)
+    if overrides:
+        document = override(document, overrides)
+    sections = _validate(document)
+    folder = found.resolve().parent
+    data = _absolute_folders(sections.task.data, document, folder)
+    task = sections.task.model_copy(update={"data": data})
+    sections = sections.model_copy(update={"task": task})
+    return Experiment(
+        name=sections.name,
+        source=str(path),
+        space=build_space(document),
+        task=task,
+        budget=sections.budget,
+        objectives=sections.objectives,
+        proxy=sections.proxy,
+        search=sections.search,
+        execution=sections.execution,
+        spec=_spec(sections),
+    )
+
+
+def spaces_folder() -> Path:
+    """Return the folder of the experiment files that ship with the package."""
+    packaged = Path(__file__).resolve().parents[1] / "spaces"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[2] / "spaces"
+
+
+def available_spaces() -> tuple[str, ...]:
+    """Return the names of the experiment files that ship with the package."""
+    return tuple(sorted(path.stem for path in spaces_folder().glob("*.yaml")))
+
+
+def _find(path: str | Path) -> Path:
+    given = Path(path)
+    if given.is_file():
+        return given
+    shipped = spaces_folder() / f"{given.stem}.yaml"
+    plain_name = given.name in (given.stem, f"{given.stem}.yaml")
+    in_spaces = given.parent in (Path(), Path("spaces"))
+    if plain_name and in_spaces and shipped.is_file():
+        return shipped
+    near = difflib.get_close_matches(given.stem, available_spaces(), n=1)
+    hint = f"Did you mean {near[0]}? " if near else ""
+    raise InputError(
+        f"{path}: no such experiment file.\n"
+        f"  {hint}Give a file, or a space that ships with hfir-search: {', '.join(available_spaces())}."
+    )
+
+
+def _absolute_folders(data: DataSection, document: Document, folder: Path) -> DataSection:
+    """Make folders absolute: those in the file stand relative to it, those of `--set` to the current folder."""
+    changes: dict[str, str] = {}
+    for name in DataSection.model_fields:
+        value = getattr(data, name)
+        if value is None or value == "embedded":
+            continue
+        base = Path.cwd() if document.is_override(("task", "data", name)) else folder
+        changes[name] = str((base / Path(value).expanduser()).resolve())
+    return data.model_copy(update=changes)
+
+
+def _spec(sections: ExperimentFile) -> dict[str, Any]:
+    spec = sections.model_dump(mode="json", exclude_none=True)
+    spec["task"] |= sections.task.options()
+    spec["budget"] |= {"threads": sections.budget.threads}
+    spec["budget"]["latency_ms"]["at"] = [sections.budget.latency_at.width, sections.budget.latency_at.height]
+    spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
+    spec["execution"]["workers"] = sections.execution.workers or "auto"
+    return spec
+
+
+def _validate(document: Document) -> ExperimentFile:
+    try:
+        return ExperimentFile.model_validate(document.data)
+    except ValidationError as error:
+        raise first_fault(document, error) from error

@@ -1,0 +1,374 @@
+"""The sections of an experiment file but for the space: what may stand in them, and what it means.
+
+A field's description is its rule: it is shown in errors, in the JSON Schema and so in editors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
+
+from search.types import OBJECTIVES, InputSize
+
+FAULT = "hfir_fault"
+"""The type by which our own validation errors are known among pydantic's."""
+
+
+def fault(key: str, problem: str, remedy: str) -> PydanticCustomError:
+    """Return a validation error that carries its remedy, about a key of the section ('' for all of it)."""
+    return PydanticCustomError(FAULT, "{problem}", {"key": key, "problem": problem, "remedy": remedy})
+
+
+class Section(BaseModel):
+    """Frozen, and refuses keys that it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+# The task -----------------------------------------------------------------------------------------
+
+TASK_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "super_resolution": ("upscale",),
+    "denoise": ("sigma",),
+    "deblur": ("blur_sigma_px", "noise_sigma"),
+    "jpeg": ("quality",),
+}
+"""Which options belong to which kind of task."""
+
+DATA_FORMS = (
+    ("folder",),
+    ("train", "validation"),
+    ("train", "validation", "train_degraded", "validation_degraded"),
+)
+"""The keys that `data` may consist of."""
+
+_FORM_SCHEMAS: list[Any] = [{"required": list(form), "maxProperties": len(form)} for form in DATA_FORMS]
+Folder = Annotated[str, Field(min_length=1)]
+
+
+class DataSection(Section):
+    """Where photographs come from: the embedded ones, one folder, two folders, or pairs of folders."""
+
+    model_config = ConfigDict(json_schema_extra={"oneOf": _FORM_SCHEMAS})
+
+    folder: Folder | None = Field(
+        default=None, description="`embedded`, or a folder of photographs that is split for you."
+    )
+    train: Folder | None = Field(default=None, description="Folder of clean photographs to train on.")
+    validation: Folder | None = Field(default=None, description="Folder of clean photographs to validate on.")
+    train_degraded: Folder | None = Field(
+        default=None, description="Folder of degraded twins of `train`, same file stems."
+    )
+    validation_degraded: Folder | None = Field(
+        default=None, description="Folder of degraded twins of `validation`, same file stems."
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> DataSection:
+        given = tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
+        if given not in DATA_FORMS:
+            raise fault(
+                "",
+                f"{{{', '.join(given)}}} is no data set.",
+                "Write `embedded`, a folder, {train, validation}, or "
+                "{train, validation, train_degraded, validation_degraded}.",
+            )
+        return self
+
+
+def _data(value: Any) -> Any:
+    """Turn the short form of data, a folder alone, into the long one."""
+    return {"folder": value} if isinstance(value, str) else value
+
+
+_FOLDER_SCHEMA = {
+    "type": "string",
+    "minLength": 1,
+    "description": "`embedded`, or a folder of photographs that is split for you.",
+}
+_DATA_SCHEMA = {"anyOf": [_FOLDER_SCHEMA, DataSection.model_json_schema()]}
+DataField = Annotated[DataSection, BeforeValidator(_data), WithJsonSchema(_DATA_SCHEMA)]
+
+_CHANNELS = (1, 3)
+
+
+def _channels(value: int) -> int:
+    if value not in _CHANNELS:
+        raise fault("", f"{value} is not possible.", "It takes 1 (luma) or 3 (colour).")
+    return value
+
+
+Channels = Annotated[int, AfterValidator(_channels), WithJsonSchema({"enum": list(_CHANNELS)})]
+
+_OF_KIND: dict[str, Any] = {
+    option: {"properties": {"kind": {"const": kind}}} for kind, options in TASK_OPTIONS.items() for option in options
+}
+
+
+class TaskSection(Section):
+    """What is done to photographs, and which."""
+
+    model_config = ConfigDict(json_schema_extra={"dependentSchemas": _OF_KIND})
+
+    kind: Literal["super_resolution", "denoise", "deblur", "jpeg"] = Field(
+        description="The kind is super_resolution, denoise, deblur or jpeg."
+    )
+    upscale: int | None = Field(
+        default=None, ge=2, le=4, description="super_resolution: enlargement, 2, 3 or 4 (default 2)."
+    )
+    sigma: float | None = Field(
+        default=None,
+        gt=0,
+        le=100,
+        description="denoise: standard deviation of the Gaussian noise in 8-bit levels, 0 < sigma <= 100 (default 25).",
+    )
+    blur_sigma_px: float | None = Field(
+        default=None,
+        gt=0,
+        le=8,
+        description="deblur: standard deviation of the Gaussian blur in pixels, 0 < sigma <= 8 (default 1.6).",
+    )
+    noise_sigma: float | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="deblur: standard deviation of the noise after the blur in 8-bit levels, 0..100 (default 2).",
+    )
+    quality: int | None = Field(
+        default=None, ge=1, le=95, description="jpeg: quality of the compression, 1..95 (default 30)."
+    )
+    channels: Channels = Field(default=3, description="1 (luma) or 3 (colour).")
+    data: DataField = Field(
+        default=DataSection(folder="embedded"),
+        description="`embedded`, a folder, or a mapping of folders; relative to the experiment file.",
+    )
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> TaskSection:
+        for kind, options in TASK_OPTIONS.items():
+            for option in options:
+                if kind != self.kind and getattr(self, option) is not None:
+                    raise fault(
+                        option,
+                        f"belongs to {kind}, not to {self.kind}.",
+                        f"Remove it; {self.kind} takes {' and '.join(TASK_OPTIONS[self.kind])}.",
+                    )
+        return self
+
+    @property
+    def scale(self) -> int:
+        """Enlargement of the task; 1 for restoration."""
+        return (self.upscale or 2) if self.kind == "super_resolution" else 1
+
+    def options(self) -> dict[str, float | int]:
+        """Return the options of this kind, defaults filled in."""
+        defaults = {"upscale": 2, "sigma": 25.0, "blur_sigma_px": 1.6, "noise_sigma": 2.0, "quality": 30}
+        return {option: _given(getattr(self, option), defaults[option]) for option in TASK_OPTIONS[self.kind]}
+
+
+def _given(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+# The budget ---------------------------------------------------------------------------------------
+
+LIMITS = ("params_m", "macs_g", "peak_mem_mib", "latency_ms")
+"""The costs that can have a limit, the cheapest to find out first."""
+
+Side = Annotated[int, Field(ge=8, le=16384)]
+
+
+class Limit(Section):
+    """An upper limit on a cost and the input size that it holds for."""
+
+    max: float | None = Field(
+        default=None, gt=0, description="A limit is a number > 0; without one the cost is measured only."
+    )
+    at: tuple[Side, Side] | None = Field(
+        default=None,
+        strict=False,
+        description="`at` is [width, height] of the network's input, 8..16384 pixels each.",
+    )
+
+
+def _limit(value: Any) -> Any:
+    """Turn the short form of a limit, its value alone, into the long one."""
+    return value if isinstance(value, dict | Limit) else {"max": value}
+
+
+_NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": 0}
+_MAX_SCHEMA = {"type": "object", "properties": {"max": _NUMBER_SCHEMA}, "additionalProperties": False}
+SizedLimit = Annotated[
+    Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, Limit.model_json_schema()]})
+]
+PlainLimit = Annotated[Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, _MAX_SCHEMA]})]
+
+
+class BudgetSection(Section):
+    """What a network may cost in its deploy form (fused, eval, batch 1). Over it, no training step is spent."""
+
+    params_m: PlainLimit = Field(default=Limit(), description="Parameters, in millions.")
+    macs_g: SizedLimit = Field(
+        default=Limit(),
+        description="Multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that).",
+    )
+    latency_ms: SizedLimit = Field(
+        default=Limit(),
+        description="Median time of one forward pass, in ms; the upper end of its interval counts.",
+    )
+    peak_mem_mib: PlainLimit = Field(
+        default=Limit(),
+        description="Peak tensor memory of one forward pass, in MiB, at the size of latency_ms.",
+    )
+    threads: int = Field(default=1, ge=1, le=256, description="Threads that the latency is measured with, 1..256.")
+
+    @model_validator(mode="after")
+    def _sizes_where_they_count(self) -> BudgetSection:
+        if self.params_m.at is not None:
+            raise fault("params_m.at", "parameters have no input size.", "Remove `at`.")
+        if self.peak_mem_mib.at is not None:
+            raise fault("peak_mem_mib.at", "memory is measured at the size of latency_ms.", "Remove `at` here.")
+        return self
+
+    @property
+    def latency_at(self) -> InputSize:
+        """Input size for latency and memory; 160×160 by default."""
+        return _size(self.latency_ms.at or (160, 160))
+
+    @property
+    def macs_at(self) -> InputSize:
+        """Input size for MACs; 640×360 by default."""
+        return _size(self.macs_g.at or (640, 360))
+
+    def limits(self) -> dict[str, float]:
+        """Return the limits that are set, by the cost's name."""
+        named = {name: getattr(self, name).max for name in LIMITS}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _size(at: tuple[int, int]) -> InputSize:
+    return InputSize(width=at[0], height=at[1])
+
+
+# Training and search ------------------------------------------------------------------------------
+
+Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class ProxySection(Section):
+    """The short training that candidates are compared by; part of what a PSNR means."""
+
+    rungs: tuple[Steps, ...] = Field(
+        default=(100, 400, 1200),
+        strict=False,
+        min_length=1,
+        description="Steps of training at which candidates are compared: whole numbers >= 1, rising.",
+    )
+    keep: float = Field(
+        default=0.5, gt=0, le=1, description="Share of the candidates at a rung that go on, 0 < keep <= 1."
+    )
+    batch: int = Field(default=8, ge=1, le=4096, description="Patches in a step, 1..4096.")
+    patch_px: int = Field(
+        default=32, ge=8, le=1024, description="Side of a patch of the network's input, 8..1024 pixels."
+    )
+    learning_rate: float = Field(
+        default=0.004, gt=0, le=1, description="Constant rate after the warm-up, 0 < rate <= 1."
+    )
+    warmup_steps: int = Field(
+        default=20, ge=0, le=100_000, description="Steps over which the rate rises from 0, 0..100000."
+    )
+    loss: Literal["charbonnier", "l1"] = Field(default="charbonnier", description="The loss is charbonnier or l1.")
+
+    @model_validator(mode="after")
+    def _rungs_rise(self) -> ProxySection:
+        if any(a >= b for a, b in pairwise(self.rungs)):
+            raise fault("rungs", f"{list(self.rungs)} does not rise.", "Write steps in rising order, each once.")
+        return self
+
+
+class SearchSection(Section):
+    """How candidates are proposed, and how many are trained."""
+
+    sampler: Literal["auto", "tpe", "nsga2", "random"] = Field(
+        default="auto", description="The sampler is auto, tpe, nsga2 or random."
+    )
+    trials: int = Field(
+        default=48,
+        ge=1,
+        le=1_000_000,
+        description="Candidates to train, 1..1000000; rejected and duplicate ones do not count.",
+    )
+    seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the whole run, 0..2147483647.")
+    generation: int = Field(
+        default=12, ge=1, le=10_000, description="Candidates proposed before any is trained further, 1..10000."
+    )
+
+
+def _workers(value: Any) -> Any:
+    return None if value == "auto" else value
+
+
+_WORKERS_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}
+Workers = Annotated[int | None, BeforeValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
+
+
+class ExecutionSection(Section):
+    """Where the work runs; changes nothing in the results but the time they take."""
+
+    workers: Workers = Field(
+        default=None,
+        ge=1,
+        le=1024,
+        description="Processes, one thread each: a number, 1..1024, or auto (one a core).",
+    )
+
+
+# The whole file -----------------------------------------------------------------------------------
+
+Objectives = tuple[Literal["psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"], ...]
+_QUALITY = [o.name for o in OBJECTIVES.values() if o.maximise]
+_COSTS = [o.name for o in OBJECTIVES.values() if not o.maximise]
+_OBJECTIVES_RULE = f"Name at least one quality ({', '.join(_QUALITY)}) and one cost ({', '.join(_COSTS)}), each once."
+_OBJECTIVES_SCHEMA: dict[str, Any] = {
+    "uniqueItems": True,
+    "allOf": [{"contains": {"enum": _QUALITY}}, {"contains": {"enum": _COSTS}}],
+}
+
+
+class ExperimentFile(Section):
+    """An experiment: what to search, for which task, within which budget."""
+
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        max_length=64,
+        description="It names the results' folder: letters and digits, then also '.', '_' and '-'; at most 64 in all.",
+    )
+    task: TaskSection = Field(description="What is done to photographs, and which: task: {kind: …}.")
+    space: dict[str, Any] = Field(description="What is searched: space: {width: [16, 32], …}.")
+    budget: BudgetSection = Field(default=BudgetSection(), description="What a network may cost.")
+    objectives: Objectives = Field(
+        default=("psnr_db", "latency_ms", "macs_g"),
+        strict=False,
+        description=_OBJECTIVES_RULE,
+        json_schema_extra=_OBJECTIVES_SCHEMA,
+    )
+    proxy: ProxySection = Field(default=ProxySection(), description="The short training.")
+    search: SearchSection = Field(default=SearchSection(), description="How candidates are proposed.")
+    execution: ExecutionSection = Field(default=ExecutionSection(), description="Where the work runs.")
+
+    @model_validator(mode="after")
+    def _objectives_trade_off(self) -> ExperimentFile:
+        chosen, problem = self.objectives, ""
+        if len(set(chosen)) < len(chosen):
+            problem = "names one of them twice"
+        elif not set(chosen) & set(_QUALITY):
+            problem = "names no quality"
+        elif not set(chosen) & set(_COSTS):
+            problem = "names no cost"
+        if problem:
+            raise fault("objectives", f"[{', '.join(chosen)}] {problem}.", _OBJECTIVES_RULE)
+        return self
