@@ -1,0 +1,225 @@
+"""The jobs that workers run: measure a candidate, train it through a rung, look at the data.
+
+Pure functions of what they are sent: the same job gives the same answer on any worker (latencies aside).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from hfir.config import HFIRConfig
+from hfir.losses import routing_loss
+from hfir.model import build_model
+from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.host import host_name, versions
+from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
+from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
+from search.evaluation.proxy import train_rung
+from search.evaluation.quality import bicubic_baseline
+from search.tasks.dataset import embedded_task, folder_task, paired_task
+from search.tasks.degradations import DEGRADATIONS, Degradation
+from search.tasks.pairs import TaskData
+from search.tasks.patches import PatchSampler
+from search.types import Cost, EvaluationError, Measurement
+
+SANITY_PX = 24
+"""Side of the image of the one training step that every admitted candidate must survive."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What the gate found out about a candidate.
+
+    Args:
+        cost: As far as it was measured: the first limit that is missed ends the measuring.
+        margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
+        reason: Which limit is missed, with the figures; empty where the candidate is admitted.
+    """
+
+    cost: Cost
+    margins: Mapping[str, float]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline:
+    """What a run is compared with, and on what.
+
+    Args:
+        psnr_db: Of doing nothing: bicubic enlargement, or the degraded input itself.
+        ssim: Likewise.
+        images: Names of the validation photographs.
+        psnr_per_image_db: In their order.
+        train_images: Photographs that are trained on.
+        notes: What was left out of the data, one line each.
+        host: This machine.
+        versions: Of what figures depend on.
+    """
+
+    psnr_db: float
+    ssim: float
+    images: tuple[str, ...]
+    psnr_per_image_db: tuple[float, ...]
+    train_images: int
+    notes: tuple[str, ...]
+    host: str
+    versions: Mapping[str, str]
+
+
+def start_worker() -> None:
+    """Prepare a worker process: one thread, and no time lost on denormal numbers."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+
+
+def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
+    """Measure what a candidate costs and hold it against the limits, cheapest figures first.
+
+    Raises:
+        EvaluationError: If one training step on noise is not finite.
+    """
+    config = HFIRConfig.from_dict(job.config)
+    cost = _static_cost(config, plan.cost)
+    margins = _margins(plan.cost, cost)
+    if not _over(margins):
+        model = deploy_form(config)
+        cost = dataclasses.replace(
+            cost,
+            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at),
+            peak_mem_at=str(plan.cost.latency_at),
+        )
+        margins = _margins(plan.cost, cost)
+        if not _over(margins):
+            latency = remembered_latency(model, plan.cost.latency_at, plan.cost.threads, remeasure=plan.cost.remeasure)
+            cost = dataclasses.replace(cost, latency=latency)
+            margins = _margins(plan.cost, cost)
+    if not _over(margins):
+        _survive_one_step(config, job)
+    return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins))
+
+
+def remeasure(plan: EvaluationPlan, job: CandidateJob) -> Admission:
+    """Measure an admitted candidate's memory and latency afresh, twice as long, and hold them against the limits."""
+    config = HFIRConfig.from_dict(job.config)
+    model = deploy_form(config)
+    latency = measure_latency(model, plan.cost.latency_at, plan.cost.threads, limit_s=2 * LIMIT_S)
+    memory = peak_memory_mib(model, plan.cost.latency_at)
+    cost = dataclasses.replace(_static_cost(config, plan.cost), peak_mem_mib=memory, latency=latency)
+    cost = dataclasses.replace(cost, peak_mem_at=str(plan.cost.latency_at))
+    margins = _margins(plan.cost, cost)
+    return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins))
+
+
+def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
+    """Train a candidate through a rung, going on from where it stands."""
+    return train_rung(
+        HFIRConfig.from_dict(job.config),
+        plan.proxy,
+        task_data(plan.task),
+        rung=job.rung,
+        seed=job.seed,
+        checkpoint=Path(job.checkpoint),
+        device="cpu",
+    )
+
+
+def look_at_data(plan: EvaluationPlan) -> Baseline:
+    """Load the data and score what costs nothing; raises InputError where the data cannot be used."""
+    data = task_data(plan.task)
+    patches = PatchSampler(data, plan.proxy.patch_px, plan.proxy.batch, plan.proxy.data_seed)
+    scores = bicubic_baseline(data)
+    return Baseline(
+        psnr_db=sum(q.psnr_db for q in scores) / len(scores),
+        ssim=sum(q.ssim for q in scores) / len(scores),
+        images=tuple(pair.name for pair in data.validation),
+        psnr_per_image_db=tuple(q.psnr_db for q in scores),
+        train_images=len(data.train),
+        notes=(*data.notes, *patches.notes),
+        host=host_name(),
+        versions=versions(),
+    )
+
+
+@cache
+def task_data(plan: TaskPlan) -> TaskData:
+    """Load a task's photographs; once a process.
+
+    Raises:
+        InputError: If a folder is missing, or holds nothing that can be used.
+    """
+    make = cast("Callable[..., Degradation]", DEGRADATIONS[plan.kind])
+    degradation = make(**dict(plan.options))
+    folders = dict(plan.folders)
+    if folders.get("folder") == "embedded":
+        return embedded_task(degradation, plan.channels, plan.seed)
+    if "train_degraded" in folders:
+        return paired_task(
+            Path(folders["train"]),
+            Path(folders["train_degraded"]),
+            Path(folders["validation"]),
+            Path(folders["validation_degraded"]),
+            plan.upscale,
+            plan.channels,
+        )
+    validation = Path(folders["validation"]) if "validation" in folders else None
+    train_folder = Path(folders.get("folder") or folders["train"])
+    return folder_task(degradation, train_folder, plan.channels, plan.seed, validation=validation)
+
+
+def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
+    """Return what can be counted without running the network."""
+    counts = count_parameters(config)
+    return Cost(
+        params_m=counts.deploy_m,
+        params_train_m=counts.train_m,
+        params_active_m=counts.active_m,
+        macs_g=count_macs_g(config, plan.macs_at),
+        macs_at=str(plan.macs_at),
+    )
+
+
+def _margins(plan: CostPlan, cost: Cost) -> dict[str, float]:
+    """Return how far each known figure is over (> 0) or under its limit, as a share of the limit."""
+    known: dict[str, Any] = {name: _gated(cost, name) for name, _ in plan.limits}
+    return {name: known[name] / limit - 1 for name, limit in plan.limits if known[name] is not None}
+
+
+def _gated(cost: Cost, name: str) -> float | None:
+    """Return the figure that a limit is held against: of the latency, the upper end of its interval."""
+    if name == "latency_ms":
+        return None if cost.latency is None else cost.latency.high_ms
+    return getattr(cost, name)
+
+
+def _over(margins: Mapping[str, float]) -> bool:
+    return any(margin > 0 for margin in margins.values())
+
+
+def _reason(plan: CostPlan, cost: Cost, margins: Mapping[str, float]) -> str:
+    limits = dict(plan.limits)
+    over = [f"{name} {_gated(cost, name):.4g} > {limits[name]:g}" for name, m in margins.items() if m > 0]
+    return ", ".join(over)
+
+
+def _survive_one_step(config: HFIRConfig, job: CandidateJob) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        model = build_model(config)
+        image = torch.rand(2, config.in_channels, SANITY_PX, SANITY_PX)
+    restored, routings = model.forward_with_routing(image)
+    (restored.square().mean() + routing_loss(routings)).backward()
+    sizes = [p.grad.abs().sum() for p in model.parameters() if p.grad is not None]
+    total = float(torch.stack([restored.detach().abs().sum(), *sizes]).sum())
+    if not math.isfinite(total):
+        raise EvaluationError(
+            f"trial {job.number}: one training step on noise is not finite ({total}). "
+            "The network cannot be trained as it is; please report its configuration."
+        )

@@ -1,0 +1,102 @@
+"""What an evaluation is told: plain, frozen, picklable. Standard library only, so that reading it loads no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from search.types import InputSize
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """Which photographs, and what is done to them.
+
+    Args:
+        kind: A name in `search.tasks.degradations.DEGRADATIONS`.
+        options: The degradation's options, as pairs.
+        channels: 1 or 3.
+        folders: Names and absolute paths, as pairs; `("folder", "embedded")` for the embedded photographs.
+        seed: Draws the noise of the validation photographs.
+    """
+
+    kind: str
+    options: tuple[tuple[str, float | int], ...]
+    channels: int
+    folders: tuple[tuple[str, str], ...]
+    seed: int
+
+    @property
+    def upscale(self) -> int:
+        """Enlargement; 1 for restoration."""
+        return int(dict(self.options).get("upscale", 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostPlan:
+    """At which sizes costs are taken, and their limits.
+
+    Args:
+        macs_at: Input size for MACs.
+        latency_at: Input size for latency and memory.
+        threads: Threads that the latency is measured with.
+        limits: Costs and their upper limits, as pairs; the names are fields of `search.types.Cost`.
+        remeasure: Take latencies anew even where this machine remembers them.
+    """
+
+    macs_at: InputSize
+    latency_at: InputSize
+    threads: int
+    limits: tuple[tuple[str, float], ...]
+    remeasure: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyPlan:
+    """How candidates are trained; the same for all of a run.
+
+    Args:
+        rungs: Steps at which candidates are compared, rising.
+        batch: Patches in a step.
+        patch_px: Side of a patch of the network's input.
+        learning_rate: Constant rate after the warm-up.
+        warmup_steps: Steps over which the rate rises from 0.
+        loss: A name in `hfir.losses.PIXEL_LOSSES`.
+        data_seed: Draws the patches, alike for all candidates.
+    """
+
+    rungs: tuple[int, ...]
+    batch: int
+    patch_px: int
+    learning_rate: float
+    warmup_steps: int
+    loss: str
+    data_seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationPlan:
+    """All that a worker needs to measure and train any candidate of a run."""
+
+    task: TaskPlan
+    cost: CostPlan
+    proxy: ProxyPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CandidateJob:
+    """One candidate, as it is sent to a worker.
+
+    Args:
+        number: The trial's number, for messages.
+        config: `HFIRConfig.to_dict()`.
+        seed: Draws the initial weights.
+        checkpoint: Where its training is kept.
+        rung: The rung to train through; ignored by other jobs.
+    """
+
+    number: int
+    config: dict[str, Any]
+    seed: int
+    checkpoint: str
+    rung: int = 0

@@ -1,0 +1,230 @@
+"""The proxy: a short training that candidates are compared by, rung by rung.
+
+Constant rate after a short warm-up, and evaluation of an average of the weights that warms up as well: neither needs
+to know where training ends, so a candidate can pause at any rung and go on without a repeated step, and figures at
+equal steps compare. Every candidate sees the same patches in the same order (common random numbers). How the rate was
+found: docs/log.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hfir.config import HFIRConfig
+from hfir.fusion import fuse
+from hfir.losses import PIXEL_LOSSES, routing_loss
+from hfir.model import HydraFusionIR, build_model
+from search.evaluation.plan import ProxyPlan
+from search.evaluation.quality import Quality, score
+from search.tasks.pairs import TaskData
+from search.tasks.patches import PatchSampler
+from search.types import EvaluationError, Measurement
+
+GRADIENT_CLIP = 1.0
+BETAS = (0.9, 0.9)
+EMA_LIMIT = 0.999
+TAIL = 10
+"""The reported loss is the mean over the last tenth of a rung's steps."""
+
+
+class ProxyTraining:
+    """One candidate in training: network, optimiser and averaged weights at some step.
+
+    Args:
+        config: The network, in training form.
+        plan: How to train it.
+        data: What to train and validate on.
+        seed: Draws the initial weights.
+        device: Where to train.
+    """
+
+    def __init__(self, config: HFIRConfig, plan: ProxyPlan, data: TaskData, seed: int, device: str = "cpu") -> None:
+        self.plan, self.data, self.device = plan, data, torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = build_model(config)
+        self.model = model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(), lr=plan.learning_rate, betas=BETAS, weight_decay=0.0, fused=True
+        )
+        self.average = [p.detach().clone() for p in self.model.parameters()]
+        self.step = 0
+        self.elapsed_s = 0.0
+        self._patches = PatchSampler(data, plan.patch_px, plan.batch, plan.data_seed)
+
+    def run_to(self, step: int) -> float:
+        """Train up to a step and return the mean loss over the last tenth of the way.
+
+        Raises:
+            EvaluationError: If the loss is not finite.
+        """
+        self.model.train()
+        start, first = time.perf_counter(), self.step
+        losses: list[Tensor] = []
+        while self.step < step:
+            losses.append(self._train_step())
+            self.step += 1
+            if self.step % 50 == 0 or self.step == step:
+                self._check_finite(losses[-1])
+        self.elapsed_s += time.perf_counter() - start
+        tail = losses[-max(1, (step - first) // TAIL) :]
+        return float(torch.stack(tail).mean()) if tail else float("nan")
+
+    def deployed(self) -> HydraFusionIR:
+        """Return the averaged weights in deploy form, ready to restore images."""
+        averaged = build_copy(self.model, self.average)
+        return fuse(averaged).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def validate(self) -> list[Quality]:
+        """Score the deploy form on each validation photograph."""
+        return validate(self.deployed(), self.data)
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that going on needs, as tensors and plain values."""
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "elapsed_s": self.elapsed_s,
+        }
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Take up a training from what `state` returned."""
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average = state["average"]
+        self.step, self.elapsed_s = state["step"], state["elapsed_s"]
+
+    def _train_step(self) -> Tensor:
+        batch = self._patches.batch(self.step)
+        degraded, clean = (t.to(self.device) for t in batch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._rate()
+        restored, routings = self.model.forward_with_routing(degraded)
+        pixel_loss = PIXEL_LOSSES[self.plan.loss](restored, clean)
+        self.optimiser.zero_grad(set_to_none=True)
+        (pixel_loss + routing_loss(routings)).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        self.optimiser.step()
+        decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for average, parameter in zip(self.average, self.model.parameters(), strict=True):
+                average.lerp_(parameter, 1 - decay)
+        return pixel_loss.detach()
+
+    def _rate(self) -> float:
+        return self.plan.learning_rate * min(1.0, (self.step + 1) / max(1, self.plan.warmup_steps))
+
+    def _check_finite(self, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise EvaluationError(
+                f"training diverged: the loss is {float(loss)} at step {self.step} "
+                f"with learning_rate = {self.plan.learning_rate}. Lower proxy.learning_rate."
+            )
+
+
+def build_copy(model: HydraFusionIR, parameters: list[Tensor]) -> HydraFusionIR:
+    """Return a network like `model` with other parameters (in the order of `model.parameters()`)."""
+    with torch.random.fork_rng(devices=[]):
+        copy = build_model(model.config)
+    copy.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        for target, source in zip(copy.parameters(), parameters, strict=True):
+            target.copy_(source)
+    return copy
+
+
+def validate(model: HydraFusionIR, data: TaskData) -> list[Quality]:
+    """Score a network, in eval mode, on each validation photograph of a task."""
+    device = next(model.parameters()).device
+    scores = []
+    with torch.inference_mode():
+        for pair in data.validation:
+            degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
+            restored = model(degraded.contiguous(memory_format=torch.channels_last))[0].permute(1, 2, 0)
+            scores.append(score(restored, pair.clean, upscale=data.upscale))
+    return scores
+
+
+def train_rung(
+    config: HFIRConfig,
+    plan: ProxyPlan,
+    data: TaskData,
+    *,
+    rung: int,
+    seed: int,
+    checkpoint: Path,
+    device: str,
+) -> Measurement:
+    """Train a candidate through a rung, going on from its checkpoint, and measure it.
+
+    The checkpoint is replaced only after the rung is measured, and holds the measurement: a rung that was finished
+    but not recorded (the driver died in between) is answered from it, without a step.
+
+    Raises:
+        EvaluationError: If training diverges, or the checkpoint is damaged.
+    """
+    training = ProxyTraining(config, plan, data, seed, device)
+    saved = _read_checkpoint(checkpoint, training.device)
+    if saved is not None and saved["measurement"]["rung"] == rung:
+        return Measurement(**saved["measurement"])
+    if saved is not None:
+        training.resume(saved)
+    loss = training.run_to(plan.rungs[rung])
+    qualities = training.validate()
+    measurement = Measurement(
+        rung=rung,
+        step=training.step,
+        psnr_db=_mean(q.psnr_db for q in qualities),
+        ssim=_mean(q.ssim for q in qualities),
+        psnr_per_image_db=tuple(q.psnr_db for q in qualities),
+        elapsed_s=training.elapsed_s,
+        loss=loss,
+    )
+    _write_checkpoint(checkpoint, training.state(), measurement)
+    return measurement
+
+
+def deployed_from(config: HFIRConfig, plan: ProxyPlan, data: TaskData, *, seed: int, checkpoint: Path) -> HydraFusionIR:
+    """Return the deploy form of a candidate from its checkpoint.
+
+    Raises:
+        EvaluationError: If there is no checkpoint, or it is damaged.
+    """
+    training = ProxyTraining(config, plan, data, seed)
+    saved = _read_checkpoint(checkpoint, training.device)
+    if saved is None:
+        raise EvaluationError(f"{checkpoint}: no checkpoint here. Run the search again to train the candidate.")
+    training.resume(saved)
+    return training.deployed()
+
+
+def _mean(values: Iterable[float]) -> float:
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
+
+
+def _write_checkpoint(path: Path, state: dict[str, Any], measurement: Measurement) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fields = {name: getattr(measurement, name) for name in Measurement.__slots__}
+    partial = path.with_suffix(".part")
+    torch.save(state | {"measurement": fields}, partial)
+    partial.replace(path)
+
+
+def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:
+        raise EvaluationError(
+            f"{path}: the checkpoint cannot be read ({error}). Delete it: the candidate is trained again."
+        ) from error

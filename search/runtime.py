@@ -1,0 +1,21 @@
+"""How many workers, and where a run's files lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from search.experiment import Experiment
+
+
+def worker_count(experiment: Experiment) -> int:
+    """Return the worker processes of a run: as the file says, or one for each core that is ours."""
+    if experiment.execution.workers is not None:
+        return experiment.execution.workers
+    available = getattr(os, "sched_getaffinity", None)
+    return len(available(0)) if available else (os.cpu_count() or 1)
+
+
+def run_folder(experiment: Experiment, out: Path | None) -> Path:
+    """Return the folder of a run: as asked for, or `results/<name>` under the current folder."""
+    return out if out is not None else Path("results") / experiment.name

@@ -1,0 +1,134 @@
+"""A run that is real in every part but small: tiny networks, tiny photographs, a handful of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from search.evaluation.evaluator import start_worker
+from search.executors import Executor, InlineExecutor, ProcessExecutor
+from search.experiment import Experiment, load_experiment
+from search.store import RunStore, hold
+from search.study import SearchRun
+from search.types import Study
+
+TINY = """
+name: tiny
+task: {{kind: super_resolution, upscale: 2, data: {{train: {photos}/train, validation: {photos}/validation}}}}
+space:
+  width: [4, 8]
+  levels: [1, 2]
+  encoder_blocks: 1
+  bottleneck_blocks: [0, 1]
+  decoder_blocks: 0
+  mixer: [naf, large_kernel]
+  kernel_size: [3, 5]
+  num_experts: [1, 2]
+budget: {{params_m: 0.02, macs_g: {{max: 1.0, at: [64, 64]}}, latency_ms: {{max: 5000, at: [24, 24]}}}}
+objectives: [psnr_db, macs_g, params_m]
+proxy: {{rungs: [2, 4, 6], keep: 0.5, batch: 2, patch_px: 12, learning_rate: 0.004}}
+search: {{sampler: auto, trials: 6, seed: 3, generation: 3}}
+"""
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of small crops of a real photograph."""
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.asarray(data.astronaut())
+    for part, tops in (("train", (0, 100, 200)), ("validation", (300, 400))):
+        (folder / part).mkdir()
+        for top in tops:
+            Image.fromarray(pixels[top : top + 64, top : top + 64]).save(folder / part / f"{top}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_file(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the experiment file of the tiny run."""
+    path = tmp_path_factory.mktemp("spaces") / "tiny.yaml"
+    path.write_text(TINY.format(photos=photos.as_posix()))
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_file: Path) -> Callable[..., Experiment]:
+    """Return a loader of the tiny experiment, with changes."""
+    return lambda *changes: load_experiment(tiny_file, changes)
+
+
+def run_in(folder: Path, experiment: Experiment, executor: Executor | None = None, **options: object) -> Study:
+    with hold(folder):
+        store = open_store(experiment, folder)
+        return SearchRun(experiment, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture
+def search_in(tmp_path: Path) -> Callable[..., Study]:
+    """Return a function that runs an experiment in a folder under `tmp_path`."""
+
+    def run(experiment: Experiment, name: str, executor: Executor | None = None, **options: object) -> Study:
+        return run_in(tmp_path / name, experiment, executor, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def unbroken(tiny: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """Return the tiny run, run once from beginning to end; look, do not touch."""
+    return run_in(tmp_path_factory.mktemp("unbroken"), tiny())
+
+
+def open_store(experiment: Experiment, folder: Path) -> RunStore:
+    return RunStore(
+        folder,
+        name=experiment.name,
+        objectives=experiment.objectives,
+        identity=experiment.identity,
+        spec=experiment.spec,
+    )
+
+
+@pytest.fixture
+def store_of() -> Callable[[Experiment, Path], RunStore]:
+    return open_store
+
+
+@pytest.fixture
+def two_workers() -> Iterator[ProcessExecutor]:
+    executor = ProcessExecutor(2, start_worker)
+    yield executor
+    executor.close()
+
+
+class Interrupting(InlineExecutor):
+    """Runs so many jobs, then is interrupted as if by Ctrl-C."""
+
+    def __init__(self, jobs: int) -> None:
+        self.left = jobs
+
+    def run(self, function: Callable, jobs: Iterable) -> Iterator:
+        for outcome in super().run(function, jobs):
+            if self.left == 0:
+                raise KeyboardInterrupt
+            self.left -= 1
+            yield outcome
+
+
+@pytest.fixture
+def interrupted_after() -> Callable[[int], Executor]:
+    return Interrupting
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Remember latencies in a folder of the session, not in the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield

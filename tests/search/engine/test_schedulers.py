@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from search.schedulers import promotions
+from search.types import Cost, Genotype, Measurement, Trial, TrialState
+
+
+def candidate(number: int, psnr: list[float], macs: float, stratum: int = 1, state=TrialState.RUNNING) -> Trial:
+    cost = Cost(params_m=1, params_train_m=1, params_active_m=1, macs_g=macs, macs_at="8x8")
+    measurements = tuple(
+        Measurement(rung=i, step=i, psnr_db=p, ssim=0.5, psnr_per_image_db=(p,), elapsed_s=1, loss=0)
+        for i, p in enumerate(psnr)
+    )
+    return Trial(
+        number=number,
+        state=state,
+        genotype=Genotype({"levels": stratum}),
+        key=str(number),
+        seed=0,
+        generation=0,
+        cost=cost,
+        measurements=measurements,
+    )
+
+
+def promoted(trials: list[Trial], rung: int = 0, keep: float = 0.5) -> list[int]:
+    chosen = promotions(
+        trials,
+        rung=rung,
+        keep=keep,
+        objectives=("psnr_db", "macs_g"),
+        stratum=lambda t: t.genotype["levels"],
+    )
+    return [t.number for t in chosen]
+
+
+def test_a_dominated_candidate_stays_behind():
+    # 0 and 1 trade quality for cost; 2 is worse than 0 in both, 3 worse than 1 in both.
+    trials = [candidate(0, [30], 1), candidate(1, [32], 3), candidate(2, [29], 2), candidate(3, [31], 4)]
+    assert promoted(trials) == [0, 1]
+
+
+def test_each_stratum_sends_its_own_share():
+    # Stratum 2 starts lower everywhere: compared with stratum 1 it would send nobody.
+    fast = [candidate(i, [32 + i], 1 + i, stratum=1) for i in range(2)]
+    slow = [candidate(2 + i, [25 + i], 5 + i, stratum=2) for i in range(2)]
+    assert len([n for n in promoted([*fast, *slow]) if n >= 2]) == 1
+
+
+def test_quality_is_compared_at_the_rung_and_not_later():
+    ahead = candidate(0, [30, 40], 2)
+    better_here = candidate(1, [31], 2)
+    assert promoted([ahead, better_here]) == [1]
+
+
+def test_nobody_is_promoted_twice_and_the_passed_over_may_be_later():
+    first = [candidate(0, [30], 2), candidate(1, [29], 3)]
+    assert promoted(first) == [0]
+    went_on = replace(first[0], measurements=candidate(0, [30, 33], 2).measurements)
+    assert promoted([went_on, first[1]]) == []
+    weaker = [candidate(2, [28], 4), candidate(3, [27], 5)]
+    assert promoted([went_on, first[1], *weaker]) == [1]
+
+
+def test_failed_candidates_take_no_place():
+    trials = [candidate(0, [35], 1, state=TrialState.FAILED), candidate(1, [30], 2)]
+    assert promoted(trials) == [1]
+
+
+def test_complete_candidates_keep_their_place_but_are_not_sent_again():
+    trials = [candidate(0, [35, 36], 1, state=TrialState.COMPLETE), candidate(1, [30], 2)]
+    assert promoted(trials) == []
+
+
+@given(
+    figures=st.lists(st.tuples(st.floats(20, 40), st.floats(0.1, 9), st.integers(1, 3)), min_size=1, max_size=12),
+    keep=st.floats(0.1, 1.0),
+    order=st.randoms(use_true_random=False),
+)
+def test_the_choice_depends_on_the_candidates_and_not_on_their_order(figures, keep, order):
+    trials = [candidate(i, [p], m, s) for i, (p, m, s) in enumerate(figures)]
+    expected = promoted(trials, keep=keep)
+    assert expected
+    shuffled = list(trials)
+    order.shuffle(shuffled)
+    assert promoted(shuffled, keep=keep) == expected

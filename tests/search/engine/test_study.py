@@ -1,0 +1,300 @@
+"""The search on the real thing, made small: real networks, photographs, costs and training."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search.evaluation.evaluator import admit, train
+from search.executors import Executor, InlineExecutor, ProcessExecutor
+from search.experiment import Experiment
+from search.pareto import pareto_front
+from search.store import RunStore, read_study
+from search.study import SearchRun, checkpoint_path
+from search.types import Study, Trial, TrialState
+
+Search = Callable[..., Study]
+Tiny = Callable[..., Experiment]
+
+
+def story(study: Study) -> list[tuple[Any, ...]]:
+    """What must repeat: all but times and latencies."""
+    return [
+        (
+            t.number,
+            t.state,
+            t.key,
+            t.seed,
+            t.generation,
+            t.reason,
+            tuple((m.step, m.psnr_db, m.ssim, m.loss, m.psnr_per_image_db) for m in t.measurements),
+        )
+        for t in study.trials
+    ]
+
+
+def test_a_run_trains_what_it_was_asked_to_and_leaves_nothing_open(unbroken: Study):
+    states = Counter(t.state for t in unbroken.trials)
+    assert states[TrialState.RUNNING] == states[TrialState.FAILED] == 0
+    assert states[TrialState.COMPLETE] + states[TrialState.STOPPED] == 6
+    assert states[TrialState.COMPLETE] >= 1
+    assert unbroken.facts["finished"] == 6
+    assert unbroken.facts["baseline"]["images"] == ["300.png", "400.png"]
+
+
+def test_complete_trials_went_through_every_rung_and_stopped_ones_did_not(unbroken: Study):
+    for trial in unbroken.in_state(TrialState.COMPLETE):
+        assert [m.step for m in trial.measurements] == [2, 4, 6]
+    for trial in unbroken.in_state(TrialState.STOPPED):
+        assert 1 <= len(trial.measurements) < 3
+        assert "not promoted" in trial.reason
+
+
+def test_the_same_file_and_seed_give_the_same_run_bit_for_bit(tiny: Tiny, search_in: Search, unbroken: Study):
+    assert story(search_in(tiny(), "again")) == story(unbroken)
+
+
+def test_another_seed_gives_other_weights_and_other_proposals(tiny: Tiny, search_in: Search, unbroken: Study):
+    other = search_in(tiny("search.seed=4", "search.trials=2"), "other")
+    assert [t.key for t in other.trials[1:]] != [t.key for t in unbroken.trials[1 : len(other.trials)]]
+    assert other.trials[0].key == unbroken.trials[0].key  # the small end of the space comes first, whatever the seed
+    assert other.trials[0].measurements[0].psnr_db != unbroken.trials[0].measurements[0].psnr_db
+
+
+def test_workers_change_nothing_but_the_time(
+    tiny: Tiny, search_in: Search, unbroken: Study, two_workers: ProcessExecutor
+):
+    assert story(search_in(tiny(), "two", two_workers)) == story(unbroken)
+
+
+@pytest.mark.parametrize("jobs", [0, 2, 4, 6, 9, 13])
+def test_an_interrupted_run_goes_on_to_what_the_unbroken_one_finds(
+    jobs: int, tiny: Tiny, search_in: Search, unbroken: Study, interrupted_after: Callable[[int], Executor]
+):
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tiny(), "broken", interrupted_after(jobs))
+    assert story(search_in(tiny(), "broken")) == story(unbroken)
+
+
+def test_going_on_repeats_no_finished_job(tiny: Tiny, search_in: Search, interrupted_after: Callable[[int], Executor]):
+    whole, first, second = Counting(), Counting(left=9), Counting()
+    search_in(tiny(), "whole", whole)
+    with pytest.raises(KeyboardInterrupt):
+        search_in(tiny(), "broken", first)
+    search_in(tiny(), "broken", second)
+    looks = 1  # at the data, in every session
+    assert len(first.jobs) == 9
+    assert len(first.jobs) + len(second.jobs) == len(whole.jobs) + looks
+
+
+class Counting(InlineExecutor):
+    """Notes the jobs that it finishes; is interrupted after `left` of them."""
+
+    def __init__(self, left: int = 10_000) -> None:
+        self.jobs: list[Any] = []
+        self.left = left
+
+    def run(self, function: Any, jobs: Any):
+        for outcome in super().run(function, jobs):
+            if len(self.jobs) == self.left:
+                raise KeyboardInterrupt
+            self.jobs.append(outcome.job)
+            yield outcome
+
+
+def test_over_budget_candidates_cost_no_step_and_no_trial(tiny: Tiny, search_in: Search):
+    study = search_in(tiny("budget.params_m=0.004", "search.trials=4"), "run")
+    rejected = study.in_state(TrialState.INFEASIBLE)
+    assert rejected
+    for trial in rejected:
+        assert trial.measurements == ()
+        assert trial.reason.startswith("params_m")
+        assert trial.cost is not None
+        assert trial.cost.params_m > 0.004
+        assert trial.cost.latency is None  # the dearer figures were not taken
+    trained = study.in_state(TrialState.COMPLETE, TrialState.STOPPED)
+    assert len(trained) == 4
+    assert all(t.cost and t.cost.params_m <= 0.004 for t in trained)
+
+
+def test_a_network_is_never_trained_twice(tiny: Tiny, search_in: Search):
+    study = search_in(tiny("search.trials=200", "space.levels=1", "space.num_experts=1"), "run")
+    duplicates = study.in_state(TrialState.DUPLICATE)
+    assert duplicates
+    assert all(t.measurements == () and "same network as trial" in t.reason for t in duplicates)
+    trained = [str(t.config) for t in study.trials if t.measurements]
+    assert len(set(trained)) == len(trained)
+
+
+def test_a_space_that_is_spent_ends_the_run_with_the_reason(tiny: Tiny, search_in: Search):
+    experiment = tiny("space.width=4", "space.levels=1", "space.num_experts=1", "search.trials=50")
+    study = search_in(experiment, "run")
+    assert study.facts["ended_early"] == f"all {experiment.space.size} points of the space were considered"
+    assert len({t.key for t in study.trials}) == experiment.space.size
+
+
+def test_illegal_networks_are_recorded_with_the_rule(tiny: Tiny, search_in: Search):
+    # Heads that do not divide the width are legal points of a space, but no networks.
+    experiment = tiny("space.attention=window", "space.num_heads=[1,3]", "space.window_size=4", "budget.params_m=0.1")
+    study = search_in(experiment, "run")
+    illegal = [t for t in study.in_state(TrialState.INFEASIBLE) if t.config is None]
+    assert illegal
+    assert all("num_heads = 3 does not divide" in t.reason for t in illegal)
+
+
+class Failing(InlineExecutor):
+    """Fails the training of one trial, as a crash or a bug would."""
+
+    def run(self, function: Any, jobs: Any):
+        def wrapped(job: Any) -> Any:
+            if isinstance(function, partial) and function.func is train and job.number == 1:
+                raise RuntimeError("out of memory, say")
+            return function(job)
+
+        return super().run(wrapped, jobs)
+
+
+def test_a_failed_candidate_is_one_failed_trial_and_the_run_goes_on(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run", Failing())
+    [failed] = study.in_state(TrialState.FAILED)
+    assert (failed.number, failed.reason) == (1, "out of memory, say")
+    assert "RuntimeError" in failed.failure
+    assert len(study.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 5
+
+
+def die_in_training(plan: Any, job: Any) -> Any:
+    if job.number == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(plan, job)
+
+
+class Dying(ProcessExecutor):
+    def run(self, function: Any, jobs: Any):
+        if isinstance(function, partial) and function.func is train:
+            function = partial(die_in_training, *function.args)
+        return super().run(function, jobs)
+
+
+def test_a_worker_that_dies_is_one_failed_trial_and_the_run_goes_on(tiny: Tiny, search_in: Search):
+    from search.evaluation.evaluator import start_worker
+
+    executor = Dying(2, start_worker)
+    try:
+        study = search_in(tiny(), "run", executor)
+    finally:
+        executor.close()
+    [failed] = study.in_state(TrialState.FAILED)
+    assert failed.number == 1
+    assert "SIGKILL" in failed.reason
+    assert len(study.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 5
+
+
+def test_a_finished_run_can_be_extended(tiny: Tiny, search_in: Search):
+    before = search_in(tiny("search.trials=3"), "run")
+    after = search_in(tiny("search.trials=6"), "run")
+    assert story(after)[: len(before.trials)] == story(before)
+    assert len(after.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 6
+
+
+def test_a_finished_run_does_nothing_more(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run")
+    counting = Counting()
+    again = search_in(tiny(), "run", counting)
+    assert story(again) == story(study)
+    assert len(counting.jobs) == 1  # the look at the data
+
+
+def test_a_deadline_pauses_the_run_and_it_goes_on(tiny: Tiny, search_in: Search, unbroken: Study):
+    paused = search_in(tiny(), "run", deadline=0.0)
+    assert "finished" not in paused.facts
+    assert story(search_in(tiny(), "run")) == story(unbroken)
+
+
+def test_the_front_is_measured_again_at_the_end(unbroken: Study):
+    members = pareto_front(unbroken.trials, unbroken.objectives).members
+    assert members
+    for trial in members:
+        again = unbroken.facts["verified"][str(trial.number)]
+        assert trial.cost
+        assert trial.cost.latency
+        assert again["macs_g"] == trial.cost.macs_g
+        assert again["latency"]["measured_at"] >= trial.cost.latency.measured_at
+
+
+def test_a_member_that_misses_the_budget_when_measured_again_is_withdrawn(
+    tiny: Tiny, search_in: Search, monkeypatch: pytest.MonkeyPatch
+):
+    import search.study
+
+    real = search.study.remeasure
+    first: list[int] = []
+
+    def slow(plan: Any, job: Any) -> Any:
+        from dataclasses import replace
+
+        answer = real(plan, job)
+        first.append(job.number)
+        return replace(answer, reason="latency_ms 9999 > 5000") if job.number == first[0] else answer
+
+    monkeypatch.setattr(search.study, "remeasure", slow)
+    study = search_in(tiny(), "run")
+    [withdrawn] = [t for t in study.in_state(TrialState.INFEASIBLE) if t.number == first[0]]
+    assert withdrawn.reason == "measured again at the end: latency_ms 9999 > 5000"
+    members = pareto_front(study.trials, study.objectives).members
+    assert withdrawn.number not in [t.number for t in members]
+    assert all(str(t.number) in study.facts["verified"] for t in members)
+
+
+def test_the_record_alone_gives_the_study_back(unbroken: Study):
+    assert story(read_study(unbroken.folder)) == story(unbroken)
+
+
+def test_a_lost_record_is_answered_from_the_checkpoint_without_a_step(tiny: Tiny, unbroken: Study):
+    trial = unbroken.in_state(TrialState.COMPLETE)[0]
+    assert train(tiny().evaluation_plan(), job_of(trial, unbroken.folder, rung=2)) == trial.last
+
+
+def test_training_by_rungs_equals_training_in_one_go(tiny: Tiny, unbroken: Study, tmp_path: Path):
+    trial = unbroken.in_state(TrialState.COMPLETE)[0]
+    plan = tiny("proxy.rungs=[6]").evaluation_plan()
+    at_once = train(plan, job_of(trial, tmp_path / "elsewhere", rung=0))
+    assert trial.last
+    assert (at_once.psnr_db, at_once.ssim) == (trial.last.psnr_db, trial.last.ssim)
+
+
+def test_costs_repeat_and_latency_is_remembered(tiny: Tiny, unbroken: Study, tmp_path: Path):
+    trial = unbroken.in_state(TrialState.COMPLETE)[0]
+    assert admit(tiny().evaluation_plan(), job_of(trial, tmp_path, rung=0)).cost == trial.cost
+
+
+def job_of(trial: Trial, folder: Path, rung: int) -> Any:
+    from search.evaluation.plan import CandidateJob
+
+    return CandidateJob(
+        number=trial.number,
+        config=dict(trial.config or {}),
+        seed=trial.seed,
+        checkpoint=str(checkpoint_path(folder, trial.number)),
+        rung=rung,
+    )
+
+
+def test_an_onlooker_sees_the_run_grow(tiny: Tiny, tmp_path: Path, store_of: Callable[..., RunStore]):
+    seen: list[tuple[str, int]] = []
+    experiment = tiny("search.trials=3")
+    store = store_of(experiment, tmp_path / "run")
+    SearchRun(
+        experiment,
+        store,
+        InlineExecutor(),
+        onlooker=lambda p: seen.append((p.phase.split(" trial")[0], len(p.study.trials))),
+    ).run()
+    assert [count for _, count in seen] == sorted(count for _, count in seen)
+    assert {"loading photographs", "proposing", "measuring", "training to step 2", "done"} <= {p for p, _ in seen}
