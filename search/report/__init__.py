@@ -1,0 +1,48 @@
+"""Reading a finished or running search: tables, choices, figures and one HTML page.
+
+Everything here works from the records alone (`search.types.Study`), never reaches torch, and writes into the run's
+folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `report.html`.
+"""
+
+from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
+from search.report.page import render_page, write_all, write_report
+from search.report.selection import PRESETS, Miss, Selection, Wish, choose_presets, select
+from search.report.tables import (
+    Run,
+    front_frame,
+    front_trials,
+    funnel,
+    load_run,
+    trials_frame,
+    write_atomically,
+    write_tables,
+)
+from search.report.words import conditions, describe_network, describe_task
+
+__all__ = [
+    "PRESETS",
+    "Miss",
+    "Run",
+    "Selection",
+    "Wish",
+    "choose_presets",
+    "conditions",
+    "describe_network",
+    "describe_task",
+    "draw_front",
+    "draw_hypervolume",
+    "draw_panel",
+    "draw_rungs",
+    "front_frame",
+    "front_trials",
+    "funnel",
+    "load_run",
+    "render_page",
+    "save_front",
+    "select",
+    "trials_frame",
+    "write_all",
+    "write_atomically",
+    "write_report",
+    "write_tables",
+]

@@ -1,0 +1,645 @@
+"""Figures of a run: the front, the rungs, the growth of the dominated volume.
+
+Every figure is drawn from the records alone, by matplotlib's objects (no pyplot, no state). Colours are Okabe and
+Ito's, and no meaning rests on a colour alone: shapes, sizes and labels say it as well.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.transforms import Bbox
+
+from search.pareto import hypervolume, minimisation_matrix, non_dominated_mask
+from search.report.selection import choose_presets
+from search.report.tables import front_trials, write_atomically
+from search.report.words import (
+    baseline_name,
+    baseline_value,
+    conditions_in_short,
+    cost_objectives,
+    describe_photographs,
+    describe_steps,
+    describe_task,
+    figure,
+    limits,
+    quality_objective,
+)
+from search.types import OBJECTIVES, Study, Trial, TrialState
+
+DPI = 100
+"""Pixels an inch that sizes are planned in; files may be drawn at more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Theme:
+    """Colours of a figure, by meaning."""
+
+    paper: str
+    ink: str
+    muted: str
+    grid: str
+    front: str
+    knee: str
+    dominated: str
+    stopped: str
+    baseline: str
+
+
+LIGHT = Theme(
+    paper="#ffffff",
+    ink="#1b1f24",
+    muted="#5b636d",
+    grid="#e6e8eb",
+    front="#0072b2",
+    knee="#d55e00",
+    dominated="#8b929a",
+    stopped="#a9afb7",
+    baseline="#007a58",
+)
+DARK = Theme(
+    paper="#171a1f",
+    ink="#e8eaed",
+    muted="#a3abb5",
+    grid="#2b3037",
+    front="#56b4e9",
+    knee="#e69f00",
+    dominated="#8b929a",
+    stopped="#6d757f",
+    baseline="#2fbf97",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Points:
+    """The trials that a front's panel shows, by what became of them.
+
+    Args:
+        quality: The objective upwards.
+        front: Members of the front.
+        dominated: Complete, and beaten by another one.
+        stopped: Left behind at a rung: their quality is of fewer steps.
+        floor: The lowest quality that is worth its space; stopped trials below it are not drawn.
+        baseline: The quality of doing nothing, where it is known.
+    """
+
+    quality: str
+    front: tuple[Trial, ...]
+    dominated: tuple[Trial, ...]
+    stopped: tuple[Trial, ...]
+    floor: float
+    baseline: float | None
+
+    @property
+    def shown(self) -> tuple[Trial, ...]:
+        """Every trial that is drawn."""
+        seen = tuple(t for t in self.stopped if _of(t, self.quality) >= self.floor)
+        return (*self.front, *self.dominated, *seen)
+
+
+def draw_front(study: Study, theme: Theme = LIGHT) -> Figure:
+    """Draw the quality against each cost of the run, side by side, 1200 x 500 pixels for two costs.
+
+    Complete candidates that others beat are grey, stopped ones small and light. The line joins the members that no
+    other beats in a panel's own two figures; a member off the line earns its place by another cost.
+    """
+    costs = cost_objectives(study) or ("latency_ms",)
+    canvas = _figure(max(6.0 * len(costs), 8.0), 5.0, theme)
+    panels: list[Axes] = list(canvas.subplots(1, len(costs), sharey=True, squeeze=False)[0])
+    width = canvas.get_figwidth()
+    canvas.subplots_adjust(left=0.75 / width, right=1 - 0.2 / width, top=0.875, bottom=0.25, wspace=0.06)
+    for axes, cost in zip(panels, costs, strict=True):
+        _draw_panel(axes, study, cost, theme)
+        if axes is not panels[0]:
+            axes.set_ylabel("")
+            axes.tick_params(axis="y", length=0)
+    title = "  ·  ".join((describe_task(study), describe_photographs(study), describe_steps(study)))
+    left = 0.75 / width
+    canvas.text(left, 0.93, title, color=theme.ink, fontsize=13, fontweight="bold", ha="left")
+    _legend(canvas, panels, theme, y=0.075)
+    caption = textwrap.fill(conditions_in_short(study), int(16 * width))
+    canvas.text(left, 0.022, caption, color=theme.muted, fontsize=8, ha="left")
+    return canvas
+
+
+def draw_panel(study: Study, cost: str, theme: Theme = LIGHT) -> Figure:
+    """Draw the quality against one cost, small enough for a phone."""
+    canvas = _figure(4.7, 4.3, theme)
+    axes = canvas.subplots()
+    canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.32)
+    _draw_panel(axes, study, cost, theme)
+    _legend(canvas, [axes], theme, y=0.01, columns=2)
+    return canvas
+
+
+def draw_rungs(study: Study, theme: Theme = LIGHT) -> Figure:
+    """Draw each candidate's quality over its training steps, the front's members highlighted."""
+    canvas = _figure(4.7, 3.8, theme)
+    axes = canvas.subplots()
+    canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.25)
+    quality = quality_objective(study)
+    members = {t.number for t in front_trials(study)}
+    for trial in sorted(study.trials, key=lambda t: t.number in members):
+        if trial.measurements:
+            _draw_curve(axes, trial, quality, theme, highlighted=trial.number in members)
+    axes.set_xscale("log")
+    _style(axes, theme, "training steps", OBJECTIVES[quality].label)
+    _step_ticks(axes, study)
+    _limit_curves(axes, study, quality)
+    labels = _Labels(axes)
+    labels.avoid_points((m.step, float(getattr(m, quality))) for t in study.trials for m in t.measurements)
+    _draw_baseline(axes, study, quality, theme, labels)
+    _legend(canvas, [axes], theme, y=0.015)
+    return canvas
+
+
+def draw_hypervolume(study: Study, theme: Theme = LIGHT) -> Figure:
+    """Draw how the volume that the front dominates grew, as a share of what it is now."""
+    canvas = _figure(4.7, 3.8, theme)
+    axes = canvas.subplots()
+    canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.155)
+    volumes = hypervolume_growth(study)
+    _style(axes, theme, "candidates trained", "share of the dominated volume")
+    if not volumes or volumes[-1] <= 0:
+        _say(axes, "nothing complete dominates the baseline yet", theme)
+        return canvas
+    shares = [0.0, *(volume / volumes[-1] for volume in volumes)]
+    axes.plot(range(len(shares)), shares, color=theme.front, linewidth=2, drawstyle="steps-post", label="volume")
+    axes.set(xlim=(0, len(volumes)), ylim=(0, 1.04))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:.0%}"))
+    return canvas
+
+
+def hypervolume_growth(study: Study) -> list[float]:
+    """Return the dominated volume after each trained candidate, in order of their numbers.
+
+    Measured from the baseline's quality and the budget's limits (the dearest complete candidate where there is no
+    limit); costs count by their logarithm, as they do for the knee.
+    """
+    trained = [t for t in study.trials if t.measurements]
+    complete = _complete(study)
+    if not complete:
+        return [0.0] * len(trained)
+    points = dict(zip([t.number for t in complete], _log_costs(study, complete), strict=True))
+    corner = _worst_corner(study, np.stack(list(points.values())))
+    volumes, known = [], []
+    for trial in trained:
+        known += [points[trial.number]] if trial.number in points else []
+        volumes.append(hypervolume(np.stack(known), corner) if known else 0.0)
+    return volumes
+
+
+def save_front(study: Study, format: str = "png") -> Path:
+    """Write `front.png` (or `front.svg`) into the run's folder and return its path."""
+    path = study.folder / f"front.{format}"
+    return write_atomically(path, render(draw_front(study), format))
+
+
+def render(canvas: Figure, format: str = "svg") -> bytes:
+    """Return a figure as the bytes of a file; the same figure gives the same bytes."""
+    buffer = BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if format == "svg" else {}
+    with matplotlib.rc_context({"svg.hashsalt": "hfir-search", "svg.fonttype": "path"}):
+        canvas.savefig(buffer, format=format, dpi=2 * DPI, metadata=metadata)
+    return buffer.getvalue()
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Return four to nine round numbers between two positive ones, for a logarithmic axis."""
+    ladders = ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(range(1, 10)), tuple(np.arange(1, 10, 0.5)))
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for ladder in ladders:
+        ticks = [float(step * 10.0**decade) for decade in decades for step in ladder]
+        inside = [tick for tick in ticks if low <= tick <= high]
+        if len(inside) >= 4:
+            return inside
+    even = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
+    return [float(tick) for tick in even if low <= tick <= high]
+
+
+def plain(number: float) -> str:
+    """Return a number as people write it: 0.0005, 20, 1,200; never a power of ten."""
+    rounded = float(f"{number:.6g}")
+    return f"{rounded:,.0f}" if rounded == round(rounded) else np.format_float_positional(rounded, trim="-")
+
+
+# -- the front's panel -------------------------------------------------------------------------------
+
+
+def points_of(study: Study, cost: str) -> Points:
+    """Sort the trials that have both figures of a panel by what became of them."""
+    quality = quality_objective(study)
+    members = {t.number for t in front_trials(study)}
+    known = [t for t in study.trials if t.value(quality) is not None and t.value(cost) is not None]
+    complete = [t for t in known if t.state is TrialState.COMPLETE]
+    stopped = tuple(t for t in known if t.state is TrialState.STOPPED)
+    baseline = baseline_value(study, quality)
+    return Points(
+        quality=quality,
+        front=tuple(t for t in complete if t.number in members),
+        dominated=tuple(t for t in complete if t.number not in members),
+        stopped=stopped,
+        floor=_floor([_of(t, quality) for t in complete], baseline),
+        baseline=baseline,
+    )
+
+
+def _floor(qualities: Sequence[float], baseline: float | None) -> float:
+    """Return how far down a panel reaches: a diverged candidate must not crush the others into a line."""
+    worth = [*qualities, *([] if baseline is None else [baseline])]
+    if not qualities:
+        return float("-inf")
+    return min(worth) - 0.5 * (max(worth) - min(worth))
+
+
+def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
+    points = points_of(study, cost)
+    axes.set_xscale("log")
+    _style(axes, theme, _cost_label(study, cost), OBJECTIVES[points.quality].label)
+    _draw_stopped(axes, points, cost, theme)
+    _scatter(axes, points.dominated, cost, points.quality, "complete, dominated", color=theme.dominated, s=34, zorder=3)
+    on_line = _on_line(points, cost)
+    corners = sorted((_of(t, cost), _of(t, points.quality)) for t in on_line)
+    line = _draw_line(axes, corners, theme)
+    style = {"s": 62, "zorder": 5, "linewidths": 1.4}
+    _scatter(axes, on_line, cost, points.quality, "front", color=theme.front, edgecolors=theme.paper, **style)
+    others = [t for t in points.front if t not in on_line]
+    hollow = {**style, "s": 40, "facecolors": theme.paper, "edgecolors": theme.front}
+    _scatter(axes, others, cost, points.quality, "front, by another cost", **hollow)
+    _mark_knee(axes, study, cost, points.quality, theme)
+    _limit_axes(axes, points, cost)
+    labels = _Labels(axes)
+    labels.avoid_points([(_of(t, cost), _of(t, points.quality)) for t in points.shown])
+    labels.avoid_line(line)
+    if points.baseline is not None:
+        labels.avoid_line([(x, points.baseline) for x in axes.get_xlim()])
+    _label_presets(axes, study, cost, points.quality, theme, labels)
+    _draw_baseline(axes, study, points.quality, theme, labels)
+    if not points.front:
+        _say(axes, "no candidate is complete yet", theme)
+
+
+def _scatter(axes: Axes, trials: Sequence[Trial], cost: str, quality: str, label: str, **style: Any) -> None:
+    if trials:
+        x, y = [_of(t, cost) for t in trials], [_of(t, quality) for t in trials]
+        axes.scatter(x, y, label=label, **{"linewidths": 1.0, "edgecolors": "none", **style})
+
+
+def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
+    """Draw the stopped ones, a shape for each rung."""
+    shown = [t for t in points.shown if t.state is TrialState.STOPPED]
+    hidden = len(points.stopped) - len(shown)
+    steps = sorted({_steps(t) for t in shown})
+    for place, step in enumerate(steps):
+        note = f", {hidden} below the axis" if hidden and step == steps[0] else ""
+        label = f"stopped early ({step:,} steps){note}"
+        members = [t for t in shown if _steps(t) == step]
+        marker = "v^<>"[min(place, 3)]
+        _scatter(axes, members, cost, points.quality, label, color=theme.stopped, s=18, zorder=2, marker=marker)
+
+
+def _on_line(points: Points, cost: str) -> list[Trial]:
+    """Return the members that are on the front of this panel's two figures alone."""
+    if not points.front:
+        return []
+    mask = non_dominated_mask(minimisation_matrix(points.front, (points.quality, cost)))
+    return [trial for trial, kept in zip(points.front, mask, strict=True) if kept]
+
+
+def _draw_line(axes: Axes, corners: Sequence[tuple[float, float]], theme: Theme) -> list[tuple[float, float]]:
+    """Join points by steps: up to the next one's cost, the last one's quality is the best. Return all corners."""
+    path = [*corners[:1]]
+    for point in corners[1:]:
+        path += [(point[0], path[-1][1]), point]
+    axes.plot([x for x, _ in path], [y for _, y in path], color=theme.front, linewidth=1.4, zorder=4, alpha=0.75)
+    return path
+
+
+def _mark_knee(axes: Axes, study: Study, cost: str, quality: str, theme: Theme) -> None:
+    knee = choose_presets(study).get("balanced")
+    if knee is not None and knee.value(cost) is not None:
+        style = {"color": theme.knee, "s": 95, "zorder": 6, "marker": "D", "edgecolors": theme.paper}
+        _scatter(axes, [knee], cost, quality, "knee (balanced)", **style)
+
+
+def _limit_axes(axes: Axes, points: Points, cost: str) -> None:
+    """Leave room around the points, and above them for labels."""
+    costs = [_of(t, cost) for t in points.shown]
+    qualities = [_of(t, points.quality) for t in points.shown]
+    qualities += [] if points.baseline is None else [points.baseline]
+    if costs:
+        room = max((max(costs) / min(costs)) ** 0.07, 1.06)
+        axes.set_xlim(min(costs) / room**1.4, max(costs) * room)
+        _plain_log_ticks(axes)
+    if qualities:
+        extent = max(qualities) - min(qualities) or 0.1
+        axes.set_ylim(min(qualities) - 0.09 * extent, max(qualities) + 0.13 * extent)
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(FixedLocator(log_ticks(*axes.get_xlim())))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _label_presets(axes: Axes, study: Study, cost: str, quality: str, theme: Theme, labels: _Labels) -> None:
+    named: dict[int, list[str]] = {}
+    trials: dict[int, Trial] = {}
+    for name, trial in choose_presets(study).items():
+        named.setdefault(trial.number, []).append(name)
+        trials[trial.number] = trial
+    for number, names in sorted(named.items(), key=lambda item: "balanced" not in item[1]):  # the knee chooses first
+        if trials[number].value(cost) is not None:
+            color = theme.knee if "balanced" in names else theme.front
+            anchor = _of(trials[number], cost), _of(trials[number], quality)
+            labels.place(f"{' = '.join(names)}  #{number}", anchor, color=color, fontweight="bold")
+
+
+def _draw_baseline(axes: Axes, study: Study, quality: str, theme: Theme, labels: _Labels) -> None:
+    value = baseline_value(study, quality)
+    if value is None:
+        return
+    axes.axhline(value, color=theme.baseline, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1)
+    text = f"{baseline_name(study)} {figure(quality, value)}{' dB' if quality == 'psnr_db' else ''}"
+    labels.place_along(text, value, color=theme.baseline)
+
+
+# -- rungs and volume --------------------------------------------------------------------------------
+
+
+def _draw_curve(axes: Axes, trial: Trial, quality: str, theme: Theme, *, highlighted: bool) -> None:
+    steps = [m.step for m in trial.measurements]
+    values = [float(getattr(m, quality)) for m in trial.measurements]
+    style: dict[str, Any] = {"color": theme.stopped, "linewidth": 0.9, "markersize": 2.5, "zorder": 2}
+    label = "other candidates"
+    if highlighted:
+        style, label = {"color": theme.front, "linewidth": 1.7, "markersize": 4, "zorder": 3}, "on the front"
+    axes.plot(steps, values, marker="o", label=label, **style)
+
+
+def _step_ticks(axes: Axes, study: Study) -> None:
+    steps = sorted({m.step for t in study.trials for m in t.measurements})
+    if steps:
+        axes.set_xlim(steps[0] / 1.15, steps[-1] * 1.15)
+    axes.xaxis.set_major_locator(FixedLocator([float(step) for step in steps]))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _limit_curves(axes: Axes, study: Study, quality: str) -> None:
+    """Leave out what lies far below: one diverged candidate must not crush the others."""
+    values = [float(getattr(m, quality)) for t in study.trials for m in t.measurements]
+    if values:
+        baseline = baseline_value(study, quality)
+        known = [*values, *([] if baseline is None else [baseline])]
+        low = max(min(known), float(np.median(known)) - 3 * (max(known) - float(np.median(known))) - 0.1)
+        room = 0.08 * (max(known) - low) or 0.1
+        axes.set_ylim(low - room, max(known) + room)
+
+
+def _log_costs(study: Study, trials: Sequence[Trial]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+    matrix = minimisation_matrix(trials, study.objectives)
+    costs = [not OBJECTIVES[name].maximise for name in study.objectives]
+    matrix[:, costs] = np.log(matrix[:, costs])
+    return list(matrix)
+
+
+def _worst_corner(study: Study, points: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+    """Return the reference point: the baseline's quality and the logarithms of the limits."""
+    known = limits(study)
+    corner = []
+    for name, worst in zip(study.objectives, points.max(axis=0), strict=True):
+        bound = baseline_value(study, name) if OBJECTIVES[name].maximise else known.get(name)
+        if bound is None:
+            corner.append(float(worst) + 0.05)
+        else:
+            corner.append(-bound if OBJECTIVES[name].maximise else math.log(bound))
+    return corner
+
+
+def _complete(study: Study) -> list[Trial]:
+    complete = study.in_state(TrialState.COMPLETE)
+    return [t for t in complete if all(t.value(name) is not None for name in study.objectives)]
+
+
+# -- shared ------------------------------------------------------------------------------------------
+
+
+class _Labels:
+    """Puts texts where they cover neither points, nor lines, nor each other.
+
+    Args:
+        axes: With their final limits: places are taken in pixels.
+    """
+
+    def __init__(self, axes: Axes) -> None:
+        canvas = axes.get_figure(root=True)
+        if canvas is None:
+            raise ValueError("the axes belong to no figure, so their texts have no size.")
+        self._axes, self._renderer = axes, FigureCanvasAgg(canvas).get_renderer()
+        self._taken: list[Bbox] = []
+
+    def avoid_points(self, points: Iterable[tuple[float, float]], radius: float = 6.0) -> None:
+        """Keep texts off markers."""
+        for point in points:
+            x, y = self._axes.transData.transform(point)
+            self._taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+
+    def avoid_line(self, corners: Sequence[tuple[float, float]]) -> None:
+        """Keep texts off a line of horizontal and vertical pieces."""
+        pixels = [self._axes.transData.transform(corner) for corner in corners]
+        for (x0, y0), (x1, y1) in pairwise(pixels):
+            self._taken.append(Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
+
+    def place(self, text: str, anchor: tuple[float, float], *, color: str, **style: Any) -> None:
+        """Write beside a point, where it is free and near, with a fine line to it if it must be far."""
+        draft = self._write(text, anchor, _OFFSETS[0], color, style)
+        size = self._extent(draft)
+        draft.remove()
+        scores = [self._score(size, anchor, offset) for offset in _OFFSETS]
+        final = self._write(text, anchor, _OFFSETS[int(np.argmin(scores))], color, style)
+        self._taken.append(self._extent(final))
+
+    def place_along(self, text: str, height: float, *, color: str) -> None:
+        """Write above or below a horizontal line, at the end where there is room."""
+        spots = [(x, dy) for dy in (4, -4) for x in (0.99, 0.01, 0.5)]
+        clashes = []
+        for spot in spots:
+            trial = self._write_along(text, height, spot, color)
+            clashes.append(self._clash(self._extent(trial)))
+            trial.remove()
+        final = self._write_along(text, height, spots[int(np.argmin(clashes))], color)
+        self._taken.append(self._extent(final))
+
+    def _score(self, size: Bbox, anchor: tuple[float, float], offset: tuple[float, float]) -> float:
+        """Return how bad a place is: what the label covers, what its line crosses, and how far off it is."""
+        x, y = self._axes.transData.transform(anchor) + self._renderer.points_to_pixels(1.0) * np.array(offset)
+        side, level = _alignment(offset)
+        left = x - size.width * {"left": 0.0, "center": 0.5, "right": 1.0}[side]
+        bottom = y - size.height * {"bottom": 0.0, "center": 0.5, "top": 1.0}[level]
+        covered = self._clash(Bbox.from_bounds(left, bottom, size.width, size.height))
+        return 3 * covered + self._crossings(anchor, offset) + 1.5 * math.hypot(*offset)
+
+    def _write(
+        self, text: str, anchor: tuple[float, float], offset: tuple[float, float], color: str, style: dict[str, Any]
+    ) -> Annotation:
+        side, level = _alignment(offset)
+        line = {"arrowstyle": "-", "color": color, "linewidth": 0.8, "shrinkA": 1, "shrinkB": 5}
+        return self._axes.annotate(
+            text,
+            anchor,
+            xytext=offset,
+            textcoords="offset points",
+            ha=side,
+            va=level,
+            color=color,
+            fontsize=9,
+            zorder=8,
+            arrowprops=line if math.hypot(*offset) > 12 else None,
+            **style,
+        )
+
+    def _write_along(self, text: str, height: float, spot: tuple[float, float], color: str) -> Annotation:
+        side = {0.99: "right", 0.01: "left"}.get(spot[0], "center")
+        return self._axes.annotate(
+            text,
+            (spot[0], height),
+            xycoords=self._axes.get_yaxis_transform(),
+            xytext=(0, spot[1]),
+            textcoords="offset points",
+            ha=side,
+            va="bottom" if spot[1] > 0 else "top",
+            color=color,
+            fontsize=9,
+            zorder=7,
+        )
+
+    def _extent(self, text: Annotation) -> Bbox:
+        """Return the pixels of the words alone; matplotlib would count the line to the point as well."""
+        text.update_positions(self._renderer)
+        return Text.get_window_extent(text, self._renderer)
+
+    def _crossings(self, anchor: tuple[float, float], offset: tuple[float, float]) -> float:
+        """Return a penalty for a line from a point to its label that runs over something else."""
+        start, scale = self._axes.transData.transform(anchor), self._renderer.points_to_pixels(1.0)
+        own = Bbox.from_extents(*(start - 1), *(start + 1))
+        others = [box for box in self._taken if not box.overlaps(own)]
+        spots = [start + scale * share * np.array(offset) for share in np.linspace(0.2, 0.95, 8)]
+        return 40.0 * sum(box.contains(*spot) for spot in spots for box in others)
+
+    def _clash(self, box: Bbox) -> float:
+        """Return by how many square pixels a box covers what is taken, or leaves the panel."""
+        panel = self._axes.get_window_extent(self._renderer)
+        inside = Bbox.intersection(panel, box)
+        outside = _area(box) - (0.0 if inside is None else _area(inside))
+        shared = (Bbox.intersection(box, taken) for taken in self._taken)
+        return 4 * outside + sum(_area(s) for s in shared if s is not None)
+
+
+_ANGLES_DEG = (135, 90, 180, 45, 0, -45, -90, -135, 112, 67, -22, -67)
+_OFFSETS: tuple[tuple[float, float], ...] = tuple(
+    (round(radius * math.cos(math.radians(angle)), 1), round(radius * math.sin(math.radians(angle)), 1))
+    for radius in (10, 18, 27, 38, 50)
+    for angle in _ANGLES_DEG
+)
+"""Where a label may stand, in points from its own: near first, and above to the left, where a front is empty."""
+
+
+def _alignment(offset: tuple[float, float]) -> tuple[str, str]:
+    """Return which side of a label faces its point, horizontally and vertically."""
+    side = "right" if offset[0] < -2 else "left" if offset[0] > 2 else "center"
+    level = "bottom" if offset[1] > 2 else "top" if offset[1] < -2 else "center"
+    return side, level
+
+
+def _area(box: Bbox) -> float:
+    return float(max(box.width, 0.0) * max(box.height, 0.0))
+
+
+def _figure(width_in: float, height_in: float, theme: Theme) -> Figure:
+    canvas = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=theme.paper)
+    FigureCanvasAgg(canvas)
+    return canvas
+
+
+def _style(axes: Axes, theme: Theme, x_label: str, y_label: str) -> None:
+    axes.set_facecolor(theme.paper)
+    axes.set_xlabel(x_label, color=theme.ink, fontsize=10)
+    axes.set_ylabel(y_label, color=theme.ink, fontsize=10)
+    axes.tick_params(colors=theme.muted, labelsize=9, length=3)
+    axes.grid(visible=True, color=theme.grid, linewidth=0.8)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.stopped)
+
+
+def _legend(canvas: Figure, panels: Sequence[Axes], theme: Theme, *, y: float, columns: int = 7) -> None:
+    entries: dict[str, Any] = {}
+    for axes in panels:
+        entries |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    names = sorted(entries, key=_legend_place)
+    if not names:
+        return
+    canvas.legend(
+        [entries[name] for name in names],
+        names,
+        loc="lower center",
+        bbox_to_anchor=(0.5, y),
+        ncols=min(columns, len(names)),
+        frameon=False,
+        labelcolor=theme.ink,
+        fontsize=8.5,
+        handletextpad=0.3,
+        columnspacing=1.3,
+    )
+
+
+def _legend_place(name: str) -> int:
+    """Order a legend's entries by what matters."""
+    order = ("front", "on the front", "knee", "complete", "stopped", "other")
+    places = [place for place, start in enumerate(order) if name.startswith(start)]
+    return places[0] if places else len(order)
+
+
+def _say(axes: Axes, text: str, theme: Theme) -> None:
+    axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", color=theme.muted, fontsize=11)
+
+
+def _cost_label(study: Study, cost: str) -> str:
+    """Return a cost's name with the input size that it holds for."""
+    known = next((t.cost for t in study.trials if t.cost is not None and t.value(cost) is not None), None)
+    at = None
+    if known is not None:
+        latency_at = known.latency.at if known.latency else None
+        at = {"macs_g": known.macs_at, "latency_ms": latency_at, "peak_mem_mib": known.peak_mem_at}.get(cost)
+    label = OBJECTIVES[cost].label
+    label = label if label[:2].isupper() else label[0].upper() + label[1:]
+    return f"{label}, {at.replace('x', '×')} input" if at else label
+
+
+def _of(trial: Trial, objective: str) -> float:
+    """Return a figure that is known to be there."""
+    value = trial.value(objective)
+    if value is None:
+        raise ValueError(f"trial {trial.number} has no {objective}: leave it out of this panel.")
+    return value
+
+
+def _steps(trial: Trial) -> int:
+    return 0 if trial.last is None else trial.last.step

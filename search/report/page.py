@@ -1,0 +1,389 @@
+"""The report: one self-contained HTML page, light and dark, for a desk and a phone.
+
+Here the records are put into words and rows; the template only places them. Nothing on the page is loaded from
+elsewhere, and everything that comes from a record is escaped by Jinja.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.figure import Figure
+
+from search.report.figures import DARK, LIGHT, Theme, draw_hypervolume, draw_panel, draw_rungs, render, save_front
+from search.report.selection import PRESETS, choose_presets
+from search.report.tables import front_trials, funnel, write_atomically, write_tables
+from search.report.words import (
+    baseline_name,
+    baseline_value,
+    conditions,
+    cost_objectives,
+    count,
+    describe_network,
+    describe_steps,
+    describe_task,
+    duration,
+    figure,
+    is_finished,
+    limits,
+    quality_objective,
+)
+from search.types import OBJECTIVES, Cost, Study, Trial, TrialState, cost_from_json
+
+SHOWN = ("psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib")
+"""Figures that the tables show, whichever the run searched over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """One of the three members that stand for the front.
+
+    Args:
+        names: The presets that it is, e.g. `("fastest", "balanced")`.
+        meaning: What the names stand for.
+        number: Of the trial.
+        quality: The figure with its unit.
+        gain: Over doing nothing, with its unit; empty where that is not known.
+        costs: Labels and figures.
+        network: In words.
+    """
+
+    names: tuple[str, ...]
+    meaning: str
+    number: int
+    quality: str
+    gain: str
+    costs: tuple[tuple[str, str], ...]
+    network: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One field of a table: what is read, and what it is sorted by (a number, or text)."""
+
+    text: str
+    sort: float | str
+    numeric: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table that sorts by a click on a column's head."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One line of the funnel.
+
+    Args:
+        label: In words.
+        number: Candidates.
+        share: Of all that were considered, in percent.
+        kept: Whether they went on; else they left the pipeline here.
+    """
+
+    label: str
+    number: int
+    share: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure in both themes, as data URIs."""
+
+    light: str
+    dark: str
+    title: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A candidate that failed: its line and its traceback, without the machine's folders."""
+
+    number: int
+    reason: str
+    trace: str
+
+
+def write_all(study: Study) -> list[Path]:
+    """Write the tables, `front.png` and `report.html` into the run's folder; return their paths."""
+    return [*write_tables(study), save_front(study), write_report(study)]
+
+
+def write_report(study: Study) -> Path:
+    """Write `report.html` into the run's folder, whole or not at all; return its path."""
+    return write_atomically(study.folder / "report.html", render_page(study).encode())
+
+
+def render_page(study: Study) -> str:
+    """Return the page. A run without any complete candidate gets one that says so."""
+    environment = Environment(
+        loader=PackageLoader("search.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(_view(study)) + "\n"
+
+
+def _view(study: Study) -> dict[str, Any]:
+    quality = quality_objective(study)
+    members = front_trials(study)
+    return {
+        "name": study.name,
+        "task": describe_task(study),
+        "status": _status(study),
+        "headline": _headline(study),
+        "cards": _cards(study),
+        "baseline": baseline_name(study),
+        "quality": _name(quality),
+        "steps": describe_steps(study),
+        "panels": [_front_picture(study, cost) for cost in cost_objectives(study)] if members else [],
+        "front": _front_table(study, members),
+        "funnel": _funnel(study),
+        "curves": _curves(study),
+        "trials": _trials_table(study),
+        "conditions": conditions(study),
+        "notes": tuple(study.facts.get("baseline", {}).get("notes", ())),
+        "ended_early": str(study.facts.get("ended_early", "")),
+        "withdrawn": _withdrawn(study),
+        "failures": _failures(study),
+        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+
+
+# -- the decision ------------------------------------------------------------------------------------
+
+
+def _status(study: Study) -> str:
+    tally = funnel(study)
+    asked = study.spec.get("search", {}).get("trials")
+    trained = f"{tally['trained']:,} of {asked:,}" if asked else f"{tally['trained']:,}"
+    parts = ["finished" if is_finished(study) else "not finished", f"{trained} candidates trained"]
+    if "elapsed_s" in study.facts:
+        parts.append(duration(float(study.facts["elapsed_s"])))
+    return ", ".join(parts)
+
+
+def _headline(study: Study) -> str:
+    members = front_trials(study)
+    if not members:
+        return "No candidate is complete yet: there is nothing to choose from."
+    complete = len(study.in_state(TrialState.COMPLETE))
+    kept = count(len(members), "network is", "networks are")
+    return f"{kept} on the front, out of {complete:,} complete: for each, none is better in every objective."
+
+
+def _cards(study: Study) -> list[Card]:
+    """Return a card for each distinct preset, from cheap to dear."""
+    named: dict[int, list[str]] = {}
+    presets = choose_presets(study)
+    for name, trial in presets.items():
+        named.setdefault(trial.number, []).append(name)
+    trials = {trial.number: trial for trial in presets.values()}
+    return [_card(study, trials[number], tuple(names)) for number, names in named.items()]
+
+
+def _card(study: Study, trial: Trial, names: tuple[str, ...]) -> Card:
+    quality = quality_objective(study)
+    shown = dict.fromkeys((*cost_objectives(study), "latency_ms", "macs_g", "params_m"))
+    return Card(
+        names=names,
+        meaning="; ".join(PRESETS[name] for name in names),
+        number=trial.number,
+        quality=_with_unit(quality, trial.value(quality)),
+        gain=_gain(study, trial, quality),
+        costs=tuple((_name(cost), _with_unit(cost, trial.value(cost))) for cost in shown),
+        network=describe_network(trial.config),
+    )
+
+
+def _gain(study: Study, trial: Trial, quality: str) -> str:
+    value, baseline = trial.value(quality), baseline_value(study, quality)
+    if value is None or baseline is None:
+        return ""
+    return f"{value - baseline:+.{OBJECTIVES[quality].decimals}f}{' dB' if quality == 'psnr_db' else ''}"
+
+
+def _with_unit(objective: str, value: float | None) -> str:
+    unit = OBJECTIVES[objective].label.partition("(")[2].rstrip(")")
+    return f"{figure(objective, value)} {unit}".rstrip()
+
+
+def _name(objective: str) -> str:
+    return OBJECTIVES[objective].label.partition(" (")[0]
+
+
+def _title(objective: str) -> str:
+    return _name(objective)[0].upper() + _name(objective)[1:]
+
+
+# -- figures -----------------------------------------------------------------------------------------
+
+
+def _front_picture(study: Study, cost: str) -> Picture:
+    quality = OBJECTIVES[quality_objective(study)].label
+    what = f"{quality} against {OBJECTIVES[cost].label} of every trained candidate, the front joined by a line."
+    return _picture(lambda theme: draw_panel(study, cost, theme), _title(cost), what)
+
+
+def _curves(study: Study) -> list[Picture]:
+    if not any(trial.measurements for trial in study.trials):
+        return []
+    rungs = "Each candidate's quality at the steps where it was compared with the others."
+    volume = "How the volume that the front dominates grew with each trained candidate."
+    return [
+        _picture(lambda theme: draw_rungs(study, theme), "Training", rungs),
+        _picture(lambda theme: draw_hypervolume(study, theme), "Progress of the search", volume),
+    ]
+
+
+def _picture(draw: Callable[[Theme], Figure], title: str, description: str) -> Picture:
+    return Picture(light=_data_uri(draw(LIGHT)), dark=_data_uri(draw(DARK)), title=title, description=description)
+
+
+def _data_uri(canvas: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(render(canvas)).decode()
+
+
+# -- tables ------------------------------------------------------------------------------------------
+
+
+def _front_table(study: Study, members: Sequence[Trial]) -> Table:
+    presets = choose_presets(study)
+    verified = {t.number: cost for t in members if (cost := _verified(study, t)) is not None}
+    columns = ["trial", "preset", *_labels(study), *(["again (ms)"] if verified else []), "network"]
+    rows = []
+    for trial in members:
+        names = " = ".join(name for name, chosen in presets.items() if chosen.number == trial.number)
+        again = [_number("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
+        again = again or ([_number("latency_ms", None)] if verified else [])
+        ends = (_text(names), *_figures(study, trial), *again, _text(describe_network(trial.config)))
+        rows.append((_count(trial.number), *ends))
+    return _table(columns, rows)
+
+
+def _trials_table(study: Study) -> Table:
+    columns = ["trial", "state", *_labels(study), "steps", "network", "reason"]
+    rows = [
+        (
+            _count(trial.number),
+            _text(trial.state.value.lower()),
+            *_figures(study, trial),
+            _count(None if trial.last is None else trial.last.step),
+            _text(describe_network(trial.config)),
+            _text(trial.reason),
+        )
+        for trial in study.trials
+    ]
+    return _table(columns, rows)
+
+
+def _table(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
+    words = ("preset", "state", "network", "reason")
+    return Table(columns=tuple(columns), rows=tuple(rows), numeric=tuple(name not in words for name in columns))
+
+
+def _labels(study: Study) -> list[str]:
+    quality = quality_objective(study)
+    labels = [OBJECTIVES[name].label for name in SHOWN]
+    if baseline_value(study, quality) is not None:
+        labels.insert(1 + SHOWN.index(quality), f"over {baseline_name(study)}")
+    return labels
+
+
+def _figures(study: Study, trial: Trial) -> list[Cell]:
+    quality = quality_objective(study)
+    cells = [_number(name, trial.value(name)) for name in SHOWN]
+    baseline, value = baseline_value(study, quality), trial.value(quality)
+    if baseline is not None:
+        gain = None if value is None else value - baseline
+        text = "–" if gain is None else f"{gain:+.{OBJECTIVES[quality].decimals}f}"
+        cells.insert(1 + SHOWN.index(quality), Cell(text=text, sort=_last_if_none(gain), numeric=True))
+    return cells
+
+
+def _verified(study: Study, trial: Trial) -> Cost | None:
+    """Return what a member of the front cost when it was measured again at the run's end."""
+    data = study.facts.get("verified", {}).get(str(trial.number))
+    return None if data is None else cost_from_json(data)
+
+
+def _number(objective: str, value: float | None) -> Cell:
+    return Cell(text=figure(objective, value), sort=_last_if_none(value), numeric=True)
+
+
+def _count(value: int | None) -> Cell:
+    return Cell(text="–" if value is None else f"{value:,}", sort=_last_if_none(value), numeric=True)
+
+
+def _text(text: str) -> Cell:
+    return Cell(text=text, sort=text)
+
+
+def _last_if_none(value: float | None) -> float | str:
+    """Return what a number is sorted by; the page puts an empty one last either way."""
+    return "" if value is None else value
+
+
+# -- what became of the candidates -------------------------------------------------------------------
+
+
+def _funnel(study: Study) -> list[Stage]:
+    tally = funnel(study)
+    labels = {
+        "considered": "considered",
+        "duplicate": "the same network as an earlier one",
+        "illegal": "no legal network",
+        **{f"over_{name}": f"{_name(name)} over {_limit(name, value)}" for name, value in limits(study).items()},
+        "trained": "trained",
+        "stopped": "stopped early",
+        "failed": "failed",
+        "withdrawn": "withdrawn after a second measurement",
+        "running": "waiting or in training",
+        "complete": "complete",
+    }
+    labels |= {name: name.replace("_", " ") for name in tally if name not in labels}
+    total = max(tally["considered"], 1)
+    return [
+        Stage(
+            label=label,
+            number=tally[name],
+            share=round(100 * tally[name] / total, 2),
+            kept=name in ("considered", "trained", "complete", "running"),
+        )
+        for name, label in labels.items()
+        if tally.get(name) or name in ("considered", "trained", "complete")
+    ]
+
+
+def _limit(name: str, value: float) -> str:
+    return f"{value:g} {OBJECTIVES[name].label.partition('(')[2].rstrip(')')}"
+
+
+def _withdrawn(study: Study) -> list[tuple[str, str]]:
+    return sorted(study.facts.get("withdrawn", {}).items(), key=lambda item: int(item[0]))
+
+
+def _failures(study: Study) -> list[Failure]:
+    failed = study.in_state(TrialState.FAILED)
+    return [Failure(number=t.number, reason=t.reason, trace=_without_folders(t.failure)) for t in failed]
+
+
+def _without_folders(trace: str) -> str:
+    """Shorten a traceback's files to their last two parts: a report is passed on, folders are private."""
+    return re.sub(r'File "[^"]*?([^"/\\]+[/\\][^"/\\]+)"', r'File "\1"', trace)

@@ -1,0 +1,225 @@
+"""A run as tables: one row a candidate, one column a figure or a dimension of the space.
+
+Columns, in this order:
+
+=================  =====================================================================================
+`trial`            number of the candidate
+`state`            COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING
+`reason`           why it is in that state; empty for COMPLETE and RUNNING
+`key`              16 hexadecimal digits that name its point of the space
+`psnr_db`, `ssim`  means over the validation photographs, at the last rung that it reached
+`latency_ms`       median time of one forward pass, in ms
+`macs_g`           multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that)
+`params_m`         parameters, in millions
+`peak_mem_mib`     peak tensor memory of one forward pass, in MiB
+`steps`            training steps spent on it, up to the last rung that it reached
+`train_s`          seconds of training up to there, validation excluded
+`seed`             draws its initial weights
+`space.<name>`     one a dimension, e.g. `space.width`, `space.encoder_blocks.1`, in the order of the
+                   experiment file; missing where the dimension is inactive
+`config`           the network as JSON, as `HFIRConfig.from_dict` reads it; missing for an illegal one
+=================  =====================================================================================
+
+Costs are of the deploy form (fused, eval, batch 1), at the input sizes that the experiment names. A figure that was
+not found out is missing: a candidate over its MACs limit has no latency.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from search.pareto import pareto_front
+from search.report.words import baseline_value, limits
+from search.store import read_study
+from search.types import OBJECTIVES, Study, Trial, TrialState
+
+_DTYPES = {
+    "trial": "Int64",
+    "state": "string",
+    "reason": "string",
+    "key": "string",
+    **dict.fromkeys(OBJECTIVES, "float64"),
+    "steps": "Int64",
+    "train_s": "float64",
+    "seed": "Int64",
+}
+"""Columns that stand in every table, in order, and their types."""
+
+_OVER = re.compile(rf"\b({'|'.join(OBJECTIVES)}) \S+ > ")
+"""How a reason names the limit that a candidate is over, e.g. `macs_g 8.109 > 8`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that was read from its folder.
+
+    Args:
+        study: The records.
+        trials: Every candidate, as `trials_frame` gives them.
+        front: The front's members, as `front_frame` gives them.
+    """
+
+    study: Study
+    trials: pd.DataFrame
+    front: pd.DataFrame
+
+    @property
+    def baseline_psnr_db(self) -> float | None:
+        """What bicubic enlargement, or the degraded input, scores; None where the run did not get that far."""
+        return baseline_value(self.study, "psnr_db")
+
+
+def load_run(folder: str | Path) -> Run:
+    """Read a run from its folder, without touching it; works while the run goes on.
+
+    Raises:
+        InputError: If the folder holds no run.
+        StoreError: If its journal is damaged.
+    """
+    study = read_study(Path(folder))
+    return Run(study=study, trials=trials_frame(study), front=front_frame(study))
+
+
+def trials_frame(study: Study) -> pd.DataFrame:
+    """Return one row a candidate, in order of their numbers; the module describes the columns."""
+    return _frame(study, study.trials)
+
+
+def front_frame(study: Study) -> pd.DataFrame:
+    """Return the rows of the complete candidates that no other beats, from cheap to dear."""
+    return _frame(study, front_trials(study))
+
+
+def front_trials(study: Study) -> tuple[Trial, ...]:
+    """Return the front's members, by rising latency (or first cost, where latency is no objective)."""
+    return pareto_front(study.trials, study.objectives).members if study.objectives else ()
+
+
+def write_tables(study: Study) -> list[Path]:
+    """Write `trials.csv`, `trials.parquet` and `front.csv` into the run's folder, each whole or not at all.
+
+    Returns:
+        The files' paths.
+    """
+    trials = trials_frame(study)
+    parquet = BytesIO()
+    trials.to_parquet(parquet, index=False)
+    contents = {
+        "trials.csv": _csv(trials),
+        "trials.parquet": parquet.getvalue(),
+        "front.csv": _csv(front_frame(study)),
+    }
+    return [write_atomically(study.folder / name, content) for name, content in contents.items()]
+
+
+def write_atomically(path: Path, content: bytes) -> Path:
+    """Write a file so that a reader sees the old one or the new one, never a part; return its path."""
+    draft = path.with_name(f".{path.name}.tmp")
+    draft.write_bytes(content)
+    return draft.replace(path)
+
+
+def funnel(study: Study) -> dict[str, int]:
+    """Count what became of the candidates.
+
+    `considered` is the sum of `duplicate`, `illegal`, the `over_<limit>`s, `stopped`, `complete`, `withdrawn`,
+    `failed` and `running`: each candidate ends in one of these. `trained` counts those that reached a rung,
+    wherever they ended. A candidate over two limits counts under the one that was looked at first.
+
+    Returns:
+        Numbers of candidates, in the order of the pipeline; zeros included.
+    """
+    over = [f"over_{name}" for name in limits(study)]
+    stages = ["considered", "duplicate", "illegal", *over, "trained", "stopped", "complete", "withdrawn"]
+    tally = dict.fromkeys([*stages, "failed", "running"], 0)
+    for trial in study.trials:
+        end = _end(study, trial)
+        tally[end] = tally.get(end, 0) + 1
+        tally["trained"] += bool(trial.measurements)
+    return tally | {"considered": len(study.trials)}
+
+
+def dimension_names(study: Study) -> list[str]:
+    """Return every name that occurs in a genotype: as the experiment lists them, then the rest by name."""
+    names = {name for trial in study.trials for name in trial.genotype.values}
+    listed = {name: place for place, name in enumerate(study.spec.get("space", {}))}
+
+    def place(name: str) -> tuple[int, list[tuple[bool, int, str]]]:
+        section = name if name in listed else name.split(".")[0]
+        return listed.get(section, len(listed)), _natural(name)
+
+    return sorted(names, key=place)
+
+
+def _natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort numbers within a name as numbers: `blocks.2` before `blocks.10`."""
+    parts = name.split(".")
+    return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
+
+
+def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
+    rows = [_row(trial) for trial in trials]
+    columns: dict[str, Any] = {
+        name: pd.array([row[name] for row in rows], dtype=_dtype(dtype)) for name, dtype in _DTYPES.items()
+    }
+    for name in dimension_names(study):
+        dtype = _common_dtype(trial.genotype.values.get(name) for trial in study.trials)
+        columns[f"space.{name}"] = _dimension([t.genotype.values.get(name) for t in trials], dtype)
+    columns["config"] = pd.array([row["config"] for row in rows], dtype=_dtype("string"))
+    return pd.DataFrame(columns)
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    last = trial.last
+    return {
+        "trial": trial.number,
+        "state": trial.state.value,
+        "reason": trial.reason,
+        "key": trial.key,
+        **{name: trial.value(name) for name in OBJECTIVES},
+        "steps": None if last is None else last.step,
+        "train_s": None if last is None else last.elapsed_s,
+        "seed": trial.seed,
+        "config": None if trial.config is None else json.dumps(dict(trial.config)),
+    }
+
+
+def _common_dtype(values: Iterable[Any]) -> str:
+    """Return the type that holds all values of a dimension, whichever rows are shown."""
+    kinds = {type(value) for value in values if value is not None}
+    for dtype, members in {"boolean": {bool}, "Int64": {int}, "float64": {int, float}}.items():
+        if kinds <= members:
+            return dtype
+    return "string"
+
+
+def _dimension(values: Sequence[Any], dtype: str) -> Any:
+    texts = [value if value is None or isinstance(value, str) else json.dumps(value) for value in values]
+    return pd.array(texts if dtype == "string" else list(values), dtype=_dtype(dtype))
+
+
+def _dtype(name: str) -> Any:
+    """Return the type by its name; pandas' stubs know only some of the names."""
+    return name
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    return frame.to_csv(index=False, lineterminator="\n").encode()
+
+
+def _end(study: Study, trial: Trial) -> str:
+    """Return where in the funnel a candidate ended."""
+    if str(trial.number) in study.facts.get("withdrawn", {}):
+        return "withdrawn"
+    if trial.state is TrialState.INFEASIBLE:
+        over = _OVER.search(trial.reason) if trial.cost is not None else None
+        return f"over_{over[1]}" if over else "illegal"
+    return trial.state.value.lower()

@@ -1,0 +1,154 @@
+"""The page: well-formed, self-contained, escaped, and it says what was decided."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from search.report import describe_network, render_page, write_all, write_report
+from search.types import TrialState, to_json
+
+VOID = {"meta", "link", "source", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Checks that elements nest, and collects what the page says and loads."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.resources, self.rows = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.resources += [value for name, value in attrs if name in ("src", "href", "srcset")]
+        if tag == "tr":
+            self.rows.append([])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text.append(data.strip())
+        if "tr" in self.open and data.strip():
+            self.rows[-1].append(data.strip())
+
+    @property
+    def words(self):
+        return " ".join(part for part in self.text if part)
+
+
+@pytest.fixture(scope="module")
+def html(rich_study):
+    return render_page(rich_study)
+
+
+@pytest.fixture(scope="module")
+def page(html):
+    return Page(html)
+
+
+def test_the_checker_sees_a_page_that_does_not_nest():
+    with pytest.raises(AssertionError):
+        Page("<p><b>crossed</p></b>")
+
+
+def test_nothing_is_loaded_from_elsewhere(html, page):
+    assert page.resources
+    assert all(address.startswith("data:") for address in page.resources)
+    assert not re.search(r"(https?:)?//\w", html)
+
+
+def test_every_candidate_has_a_row(page):
+    states = {row[0]: row[1] for row in page.rows if len(row) > 5}
+    assert {str(n) for n in range(13)} <= set(states)
+    assert (states["6"], states["11"]) == ("infeasible", "running")
+
+
+def test_the_decision_comes_first_with_gain_cost_and_words(page):
+    decision = page.words.partition("What became of the candidates")[0]
+    for part in ("Fastest trial 4", "Balanced trial 1", "Best trial 0", "+1.40 dB over bicubic", "10.00 ms", "1.200 G"):
+        assert part in decision
+    assert "width 16, 2 levels (1+1 encoder / 1 middle / 0+0 decoder blocks)" in decision
+
+
+def test_the_funnel_names_the_limits(page):
+    assert ["MACs over 8 G", "1"] in page.rows
+    assert ["latency over 60 ms", "1"] in page.rows
+    assert ["trained", "8"] in page.rows
+
+
+def test_what_a_record_says_is_escaped(html, page):
+    assert "<script>nan" not in html
+    assert "loss is <script>nan</script>" in page.words
+
+
+def test_folders_of_the_machine_are_left_out(html, page):
+    assert "somebody" not in html
+    assert 'File "evaluation/proxy.py", line 3' in page.words
+
+
+def test_conditions_and_notes_are_told(page):
+    for part in ("A processor x2 (bench)", "torch 2.9.0", "seed 7", "not FLOPs", "160×160 px, 1 thread, float32, cpu"):
+        assert part in page.words
+    assert "b.png: validated on its centre" in page.words
+    assert "Wall time" not in page.words
+
+
+def test_wall_time_withdrawals_and_an_early_end_are_told_where_there_are_any(rich_study):
+    facts = {
+        **rich_study.facts,
+        "elapsed_s": 812.4,
+        "withdrawn": {"7": "latency_ms 61 > 60"},
+        "ended_early": "all 9 points of the space were considered",
+    }
+    words = Page(render_page(dataclasses.replace(rich_study, facts=facts))).words
+    for part in ("14 min", "Trial 7: latency_ms 61 > 60", "all 9 points of the space were considered"):
+        assert part in words
+
+
+def test_a_second_measurement_of_the_latency_is_shown(rich_study, make_trial):
+    again = to_json(make_trial(1, macs_g=1.2, latency_ms=13.57).cost)
+    facts = {**rich_study.facts, "verified": {"1": again}}
+    words = Page(render_page(dataclasses.replace(rich_study, facts=facts))).words
+    assert "again (ms)" in words
+    assert "13.57" in words
+
+
+def test_a_run_without_a_complete_candidate_gives_a_page_that_says_so(make_study, make_trial):
+    for trials in ((), rich_without_complete(make_trial)):
+        words = Page(render_page(make_study(trials))).words
+        assert "No candidate is complete yet" in words
+        assert "The front" not in words
+
+
+def rich_without_complete(make_trial):
+    return [make_trial(0, TrialState.STOPPED, psnr_db=30.5, latency_ms=4.0, macs_g=1.0, rungs=1)]
+
+
+def test_a_run_that_knows_nothing_but_its_name_gives_a_page(make_study):
+    bare = dataclasses.replace(make_study(), spec={}, facts={}, objectives=())
+    assert "handmade" in Page(render_page(bare)).words
+
+
+def test_a_network_is_described_in_words(rich_study):
+    assert describe_network(rich_study.trials[1].config) == (
+        "width 10, 1 level (1 encoder / 1 middle / 0 decoder blocks), 7×7 kernels, re-parameterised, expansion 2, "
+        "window attention (8 px, 2 heads) in mid, 4 experts (top 1) in mid, "
+        "frequency split with a DFT refiner of depth 2"
+    )
+    assert describe_network(None) == ""
+
+
+def test_the_page_and_everything_else_is_written_into_the_run_folder(rich_study, tmp_path):
+    study = dataclasses.replace(rich_study, folder=tmp_path)
+    assert write_report(study) == tmp_path / "report.html"
+    names = ["trials.csv", "trials.parquet", "front.csv", "front.png", "report.html"]
+    assert [path.name for path in write_all(study)] == names
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
