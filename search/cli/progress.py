@@ -1,0 +1,73 @@
+"""What a run looks like from outside while it goes on: a live panel on a terminal, nothing elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from search.cli.tables import front_table
+from search.experiment import Experiment
+from search.feasibility import expected_steps
+from search.report import funnel
+from search.study import Onlooker, Progress
+from search.types import TrialState
+
+FRONT_ROWS = 10
+
+
+@contextmanager
+def live_progress(experiment: Experiment, console: Console) -> Iterator[Onlooker]:
+    """Show a live panel while the block runs; the onlooker that it yields feeds it."""
+    total = expected_steps(experiment)
+    bars = Bars(
+        TextColumn("[bold]{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+    )
+    bar = bars.add_task(experiment.name, total=total, left="")
+    start, first = time.monotonic(), -1
+
+    with Live(bars, console=console, refresh_per_second=2, transient=True) as live:
+
+        def look(progress: Progress) -> None:
+            nonlocal first
+            done = sum(t.last.step for t in progress.study.trials if t.last is not None)
+            first = done if first < 0 else first
+            left = time_left(time.monotonic() - start, done - first, max(0, total - done))
+            bars.update(bar, completed=min(done, total), left=left)
+            live.update(Group(bars, _status(progress, experiment), front_table(progress.study, rows=FRONT_ROWS)))
+
+        yield look
+
+
+def time_left(elapsed_s: float, done: int, left: int) -> str:
+    """Return the time left in words, from the steps trained so far in this session."""
+    if done < 100:
+        return "time left: …"
+    minutes = elapsed_s * left / done / 60
+    return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+
+def _status(progress: Progress, experiment: Experiment) -> Table:
+    study = progress.study
+    counts = funnel(study)
+    grid = Table.grid(padding=(0, 3))
+    spent = len(study.in_state(TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED))
+    training = ", ".join(str(n) for n in sorted(progress.running)) or "none"
+    grid.add_row(progress.phase, f"candidates {spent}/{experiment.search.trials}", f"in training: {training}")
+    rejected = len(study.in_state(TrialState.INFEASIBLE))
+    grid.add_row(
+        f"complete {counts['complete']}",
+        f"rejected before training {rejected}",
+        f"duplicates {counts['duplicate']}, failed {counts['failed']}",
+    )
+    return grid

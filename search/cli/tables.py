@@ -1,0 +1,86 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.table import Table
+
+from search.pareto import pareto_front
+from search.types import OBJECTIVES, Study, Trial
+
+COLUMNS = {
+    "psnr_db": "PSNR\ndB",
+    "ssim": "SSIM\n",
+    "latency_ms": "latency\nms",
+    "macs_g": "MACs\nG",
+    "params_m": "params\nM",
+    "peak_mem_mib": "memory\nMiB",
+}
+"""Figures and their headings."""
+WIDE = 120
+"""Columns of text where there is no terminal to say how wide it is."""
+
+
+def output_console() -> Console:
+    """Return the console for results: as wide as the terminal, or wide enough for the tables."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
+
+def front_table(study: Study, rows: int | None = None) -> Table:
+    """Return the front of a run as a table, cheapest first, the knee marked; thinned out to `rows`."""
+    front = pareto_front(study.trials, study.objectives)
+    members = front.members if rows is None else _thinned(front.members, rows)
+    title = f"Pareto front of {study.name}: {len(front.members)} of {len(study.trials)} candidates"
+    knee = {front.knee.number} if front.knee else set()
+    return trial_table(study, members, title=title, marked=knee)
+
+
+def trial_table(study: Study, trials: Sequence[Trial], *, title: str, marked: set[int] | None = None) -> Table:
+    """Return trials as a table: figures, gain over the baseline, and the network in words."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for heading in ("trial\n", *COLUMNS.values(), "gain\ndB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("network\n", overflow="fold")
+    baseline = study.facts.get("baseline", {}).get("psnr_db")
+    for trial in trials:
+        mark = "*" if marked and trial.number in marked else ""
+        figures = [_figure(trial, name) for name in COLUMNS]
+        psnr = trial.value("psnr_db")
+        gain = f"{psnr - baseline:+.2f}" if psnr is not None and baseline is not None else ""
+        table.add_row(f"{mark}{trial.number}", *figures, gain, network_in_words(trial))
+    if marked:
+        table.caption, table.caption_justify = "* the knee: nearest to the ideal", "left"
+    return table
+
+
+def network_in_words(trial: Trial) -> str:
+    """Return a genotype as a short line: `w16 L2 enc 1-2 …`."""
+    g = trial.genotype.values
+    levels = int(g.get("levels", 1))
+    encoder = "-".join(str(g[f"encoder_blocks.{i}"]) for i in range(1, levels + 1))
+    decoder = "-".join(str(g[f"decoder_blocks.{i}"]) for i in range(levels, 0, -1))
+    words = [f"w{g['width']} L{levels} {encoder}|{g['bottleneck_blocks']}|{decoder}"]
+    if g.get("mixer") == "large_kernel":
+        words.append(f"k{g['kernel_size']}{'r' if g['reparam'] else ''}")
+    if g.get("attention") == "window":
+        words.append(f"win{g['window_size']}@{g['attention_stages']}")
+    if g.get("num_experts", 1) != 1:
+        words.append(f"moe{g['num_experts']}top{g['top_k']}@{g['expert_stages']}")
+    if g.get("frequency_split"):
+        words.append("split" + (f"+dft{g['refiner_depth']}" if g.get("refiner") == "dft" else ""))
+    return " ".join(words)
+
+
+def _figure(trial: Trial, name: str) -> str:
+    value = trial.value(name)
+    return "" if value is None else f"{value:.{OBJECTIVES[name].decimals}f}"
+
+
+def _thinned(members: Sequence[Trial], rows: int) -> list[Trial]:
+    """Return at most `rows` members, evenly spaced, both ends among them."""
+    if len(members) <= rows:
+        return list(members)
+    return [members[round(i * (len(members) - 1) / (rows - 1))] for i in range(rows)]
