@@ -17,7 +17,7 @@ def mixture(num_experts: int = 4, top_k: int = 1, *, cue: int = 0, seed: int = 0
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         moe = MoEX(CHANNELS, num_experts=num_experts, top_k=top_k, expansion=2.0, cue_channels=cue, scale=0.5)
-        nn.init.normal_(moe.router.weight, std=20.0)
+        nn.init.normal_(moe.router.weight, std=4.0)
         nn.init.normal_(moe.norm.bias)
     return moe
 

@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 
 from search.experiment import available_spaces, load_experiment
 from search.experiment.loading import spaces_folder
+from search.experiment.overrides import override
+from search.experiment.yaml_lines import read_document
 from search.types import InputError, SpecError
 
 BASE = """\
@@ -125,10 +127,12 @@ def test_an_assignment_of_nothing_removes_the_key(base):
     assert load_experiment(base, ["budget.latency_ms.max="]).budget.limits().keys() == {"params_m", "macs_g"}
 
 
-def test_the_file_is_not_changed_by_what_is_set(base):
-    load_experiment(base, ["space.width=[64]", "budget.latency_ms=1"])
-    assert base.read_text() == BASE
-    assert load_experiment(base).space["width"].choices == (8, 16)
+def test_what_is_set_leaves_the_document_below_as_it_was(base):
+    below, untouched = read_document(base), read_document(base)
+    above = override(below, ["space.width=[64]", "budget.latency_ms=1", "space.window_size=", "task.data.folder=x"])
+    assert below == untouched
+    assert above.data != below.data
+    assert above.origins != below.origins
 
 
 @pytest.mark.parametrize(
@@ -306,7 +310,13 @@ def test_the_space_of_the_spec_stays_as_written(base):
 
 
 def test_the_spec_holds_every_default_that_a_trial_depends_on(base):
-    spec = load_experiment(base).spec
+    spec = load_experiment(base, ["task.sigma="]).spec
+    assert spec["task"] == {
+        "kind": "denoise",
+        "sigma": 25.0,
+        "channels": 3,
+        "data": {"folder": str(base.parent / "photos")},
+    }
     assert spec["budget"] == {
         "params_m": {"max": 1.0},
         "macs_g": {"max": 2.0, "at": [320, 240]},
@@ -316,7 +326,6 @@ def test_the_spec_holds_every_default_that_a_trial_depends_on(base):
     }
     assert spec["search"] == {"sampler": "auto", "trials": 48, "seed": 0, "generation": 12}
     assert spec["proxy"]["learning_rate"] == 0.004
-    assert spec["task"]["channels"] == 3
     assert spec["execution"] == {"workers": "auto"}
 
 
