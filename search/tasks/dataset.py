@@ -185,9 +185,7 @@ def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]
     return [p for p in photos if p.digest not in held_out], [p for p in photos if p.digest in held_out]
 
 
-def _matched(
-    clean_folder: Path, degraded_folder: Path, upscale: int
-) -> tuple[list[tuple[Photo, Photo]], list[str]]:
+def _matched(clean_folder: Path, degraded_folder: Path, upscale: int) -> tuple[list[tuple[Photo, Photo]], list[str]]:
     clean, lines = load_folder(clean_folder, min_side=min_side_px(upscale))
     degraded, more = load_folder(degraded_folder, min_side=min_side_px(upscale) // upscale)
     lines += more
@@ -217,9 +215,7 @@ def _by_key(photos: list[Photo], upscale: int, folder: Path) -> tuple[dict[str, 
     for photo in photos:
         first = named.setdefault(_pair_key(photo.name, upscale), photo)
         if first is not photo:
-            lines.append(
-                f"{folder / photo.name}: would be a pair of the same picture as {first.name}; left out"
-            )
+            lines.append(f"{folder / photo.name}: would be a pair of the same picture as {first.name}; left out")
     return named, lines
 
 

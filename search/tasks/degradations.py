@@ -207,6 +207,5 @@ DEGRADATIONS: Mapping[str, type[SuperResolution] | type[Denoise] | type[Deblur] 
 def _check(kind: str, name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise InputError(
-            f"{kind}: {name} = {value} is out of range. "
-            f"It must lie in {low} .. {high}: choose a value in that range."
+            f"{kind}: {name} = {value} is out of range. It must lie in {low} .. {high}: choose a value in that range."
         )

@@ -93,8 +93,7 @@ def centre_crop(pixels: Pixels, *, multiple: int, limit_px: int | None = None) -
     """
     height, width = (_fit(side, multiple, limit_px) for side in pixels.shape[:2])
     top, left = (
-        (full - kept) // 2 // multiple * multiple
-        for full, kept in zip(pixels.shape[:2], (height, width), strict=True)
+        (full - kept) // 2 // multiple * multiple for full, kept in zip(pixels.shape[:2], (height, width), strict=True)
     )
     return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
@@ -115,9 +114,7 @@ def train_photo(photo: Photo, degradation: Degradation, channels: int) -> TrainP
     return TrainPhoto(photo.name, clean, degradation.prepare(clean), photo.digest)
 
 
-def validation_pair(
-    photo: Photo, degradation: Degradation, channels: int, seed: int, limit_px: int | None
-) -> Pair:
+def validation_pair(photo: Photo, degradation: Degradation, channels: int, seed: int, limit_px: int | None) -> Pair:
     """Degrade one photograph for validation; its noise depends on the seed and the picture alone."""
     cropped = centre_crop(photo.pixels, multiple=degradation.upscale, limit_px=limit_px)
     clean = in_channels(cropped, channels)

@@ -62,9 +62,7 @@ class PatchSampler:
         clean = np.empty((self._batch, side * scale, side * scale, channels), dtype=np.uint8)
         for slot, draws in enumerate(rng.random((self._batch, 4))):
             photo = self._photos[min(int(np.searchsorted(self._shares, draws[0])), len(self._photos) - 1)]
-            top, left = (
-                int(d * (n - side + 1)) for d, n in zip(draws[1:3], photo.prepared.shape[:2], strict=True)
-            )
+            top, left = (int(d * (n - side + 1)) for d, n in zip(draws[1:3], photo.prepared.shape[:2], strict=True))
             turn = int(draws[3] * 8)
             prepared[slot] = _turned(_cut(photo.prepared, top, left, side), turn)
             clean[slot] = _turned(_cut(photo.clean, top * scale, left * scale, side * scale), turn)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import statistics
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import nn
 
 from hfir import HFIRConfig, MoEConfig, NAFConfig, build_model
 from hfir.blocks.gating import Gate
+from hfir.blocks.image import pad_to_multiple
 
 numbers = st.integers(0, 10**6)
 sides = st.sampled_from([1, 7, 16, 37, 64])
@@ -108,14 +110,26 @@ def psnr_db(one: torch.Tensor, other: torch.Tensor) -> float:
     return -10 * math.log10(float((one - other).square().mean()))
 
 
+def test_the_start_is_close_to_the_base(drawn, built, image):
+    # The residual of an untrained head: 21 dB below the base in the median, 5 dB of standard deviation between
+    # networks, so 1 dB on the median of 40; the bound leaves three of these.
+    found = []
+    for number in range(40):
+        model, x = built(drawn(number), number), image(1, 3, 24, 24, seed=number)
+        with torch.no_grad():
+            found.append(psnr_db(model(x), model.base(x)))
+    assert statistics.median(found) > 18
+
+
 @given(numbers)
-def test_the_start_is_close_to_the_base(drawn, built, image, number: int):
+def test_without_its_head_a_network_gives_the_base(drawn, built, image, number: int):
     model = built(drawn(number), number)
-    x = image(1, 3, 24, 24, seed=number)
+    x = image(1, 3, 13, 22, seed=number)
     with torch.no_grad():
-        assert psnr_db(model(x), model.base(x)) > 10
         model.head.conv.weight.zero_()
-        assert torch.equal(model(x), model.base(x))
+        h, w = 13 * model.config.upscale, 22 * model.config.upscale
+        base = model.base(pad_to_multiple(x, model.config.multiple_of))[..., :h, :w]
+        assert torch.equal(model(x), base)
 
 
 def test_without_enlargement_the_base_is_the_input(built, image):

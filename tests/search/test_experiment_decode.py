@@ -1,6 +1,7 @@
 """From a point of the space to a network's configuration: what counts where, and what switched-off parts become."""
 
 import json
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -18,8 +19,8 @@ from hfir.config import (
 )
 from search.experiment import available_spaces, load_experiment
 
-EXPERIMENTS = {name: load_experiment(name) for name in available_spaces()}
-points = st.tuples(st.sampled_from(sorted(EXPERIMENTS)), st.integers(0, 2**63))
+points = st.tuples(st.sampled_from(available_spaces()), st.integers(0, 2**63))
+shipped = cache(load_experiment)
 
 
 def experiment_with(tmp_path, *space):
@@ -42,7 +43,7 @@ def networks(experiment):
 @settings(max_examples=200, deadline=None)
 def test_a_network_survives_the_way_through_json(point):
     name, seed = point
-    config = EXPERIMENTS[name].decode(EXPERIMENTS[name].space.sample(seed))
+    config = shipped(name).decode(shipped(name).space.sample(seed))
     assert HFIRConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -50,8 +51,8 @@ def test_a_network_survives_the_way_through_json(point):
 @settings(max_examples=200, deadline=None)
 def test_a_dimension_is_there_exactly_where_it_counts(point):
     name, seed = point
-    values = EXPERIMENTS[name].space.sample(seed).values
-    levels, named = values["levels"], {p.name for p in EXPERIMENTS[name].space.parameters}
+    values = shipped(name).space.sample(seed).values
+    levels, named = values["levels"], {p.name for p in shipped(name).space.parameters}
     counts = {
         "kernel_size": values["mixer"] == "large_kernel",
         "reparam": values["mixer"] == "large_kernel",
@@ -74,7 +75,7 @@ def test_a_dimension_is_there_exactly_where_it_counts(point):
 @settings(max_examples=200, deadline=None)
 def test_a_network_has_what_its_point_says(point):
     name, seed = point
-    experiment = EXPERIMENTS[name]
+    experiment = shipped(name)
     values = experiment.space.sample(seed).values
     config = experiment.decode(experiment.space.sample(seed))
     levels = range(1, values["levels"] + 1)

@@ -155,9 +155,7 @@ def test_pairs_are_matched_by_name_and_kept_as_given(tmp_path: Path):
     assert names(data) == ({"p0.png", "p1.png", "p2.png"}, {"p10.png", "p11.png", "p12.png"})
     assert (data.degradation, data.notes) == (None, ())
     assert np.array_equal(data.train[1].prepared, bicubic_down(noise(64, 68, 1), 2))
-    np.testing.assert_array_equal(
-        np.rint(data.validation[0].degraded * 255), bicubic_down(noise(64, 68, 10), 2)
-    )
+    np.testing.assert_array_equal(np.rint(data.validation[0].degraded * 255), bicubic_down(noise(64, 68, 10), 2))
 
 
 def test_cropped_pairs_still_show_the_same_place(tmp_path: Path):
@@ -244,8 +242,7 @@ def test_all_positions_and_all_eight_turns_occur():
 def test_photos_are_drawn_in_proportion_to_their_area():
     parts = [("small", 10, 10, 0), ("large", 10, 30, 255)]
     train = tuple(
-        TrainPhoto(name, *(np.full((h, w, 1), level, dtype=np.uint8),) * 2, digest=name)
-        for name, h, w, level in parts
+        TrainPhoto(name, *(np.full((h, w, 1), level, dtype=np.uint8),) * 2, digest=name) for name, h, w, level in parts
     )
     data = TaskData(degradation=None, upscale=1, channels=1, train=train, validation=())
     sampler = PatchSampler(data, 4, 100, seed=0)

@@ -223,9 +223,7 @@ def test_the_embedded_photographs_are_the_expected_pictures():
 
 
 @pytest.mark.parametrize("module", ["skimage", "surely_not_installed"])
-def test_a_missing_embedded_photograph_names_package_and_version(
-    monkeypatch: pytest.MonkeyPatch, module: str
-):
+def test_a_missing_embedded_photograph_names_package_and_version(monkeypatch: pytest.MonkeyPatch, module: str):
     monkeypatch.setattr(embedded, "_TRAIN", {(module, "scikit-image", "data"): ("gone.png",)})
     with pytest.raises(InputError, match=r"gone\.png cannot be read from scikit-image \d+\..*reinstall"):
         embedded_photos()
