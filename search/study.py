@@ -27,6 +27,7 @@ from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
 from search.schedulers import promotions
 from search.store import RunStore
 from search.types import (
+    Cost,
     EvaluationError,
     Genotype,
     InputError,
@@ -228,8 +229,12 @@ class SearchRun:
             return
         admission = _value(outcome)
         self.store.record_cost(trial.number, admission.cost, admission.margins)
+        doubt = _doubt(admission.cost)
+        if doubt:
+            log.warning("study=%s trial=%d %s", self.experiment.name, trial.number, doubt)
         if admission.reason:
-            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
+            reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
         log.info("study=%s trial=%d rejected=%r", self.experiment.name, trial.number, admission.reason)
 
     # -- training ----------------------------------------------------------------------------------
@@ -279,7 +284,7 @@ class SearchRun:
         if measurement.rung == len(self.experiment.proxy.rungs) - 1:
             done = replace(trial, measurements=(*trial.measurements, measurement))
             values = [_known(done, objective) for objective in self.experiment.objectives]
-            self.store.finish(trial.number, TrialState.COMPLETE, values=values)
+            self.store.finish(trial.number, TrialState.COMPLETE, values=values, reason=_doubt(trial.cost))
         log.info(
             "study=%s trial=%d step=%d psnr_db=%.3f elapsed_s=%.1f",
             self.experiment.name,
@@ -341,7 +346,10 @@ class SearchRun:
             raise outcome.error
         admission = _value(outcome)
         verified[str(trial.number)] = to_json(admission.cost)
-        if admission.reason:
+        doubt = _doubt(admission.cost)
+        if doubt:
+            log.warning("study=%s trial=%d measured_again=%r", self.experiment.name, trial.number, doubt)
+        elif admission.reason:
             withdrawn = dict(self.store.study().facts.get("withdrawn", {}))
             withdrawn[str(trial.number)] = f"measured again at the end: {admission.reason}"
             self.store.note("withdrawn", withdrawn)
@@ -389,6 +397,11 @@ def _value(outcome: Outcome[J, R]) -> R:
     if outcome.value is None:
         raise EvaluationError("a worker answered with nothing; please report this.") from outcome.error
     return outcome.value
+
+
+def _doubt(cost: Cost | None) -> str:
+    """Return why a candidate's latency is not to be trusted, if so."""
+    return "" if cost is None or cost.latency is None else cost.latency.doubt
 
 
 def _known(trial: Trial, objective: str) -> float:

@@ -141,6 +141,24 @@ class Latency:
     host: str
     measured_at: str
     """UTC, ISO 8601."""
+    trusted: bool = True
+    """False where the machine was busy throughout: the figure is then shown as such."""
+    reference_ratio: float | None = None
+    """Median over the time of a reference network of like size, taken in the same minute."""
+    reference_drift: float | None = None
+    """By how much that reference was slower than it is at rest, as a share."""
+    discarded_blocks: int = 0
+    """Blocks of passes that were thrown away because the machine was busy."""
+
+    @property
+    def doubt(self) -> str:
+        """Why the figure is not to be trusted, in words; empty where it is."""
+        if self.trusted:
+            return ""
+        drift = (
+            "" if self.reference_drift is None else f", a reference ran {self.reference_drift:.0%} slower than at rest"
+        )
+        return f"latency untrusted: the machine was busy{drift}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

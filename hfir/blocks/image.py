@@ -8,6 +8,10 @@ from torch import Tensor, nn
 from hfir.blocks.resample import repeat_for_shuffle_
 
 
+HEAD_STD = 0.002
+"""The head starts so small that the output starts at the base: some 40 dB from it (docs/log.md)."""
+
+
 def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c hp wp"]:
     """Pad right and below to a multiple: mirrored as far as the side allows, the rest repeats the border."""
     h, w = x.shape[-2:]
@@ -83,7 +87,7 @@ class Head(nn.Module):
         super().__init__()
         self.upscale = upscale
         self.conv = nn.Conv2d(width, channels * upscale**2, 3, padding=1)
-        nn.init.trunc_normal_(self.conv.weight, std=0.02)
+        nn.init.trunc_normal_(self.conv.weight, std=HEAD_STD)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)
         repeat_for_shuffle_(self.conv, upscale)

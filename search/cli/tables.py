@@ -51,8 +51,10 @@ def trial_table(study: Study, trials: Sequence[Trial], *, title: str, marked: se
         psnr = trial.value("psnr_db")
         gain = f"{psnr - baseline:+.2f}" if psnr is not None and baseline is not None else ""
         table.add_row(f"{mark}{trial.number}", *figures, gain, network_in_words(trial))
-    if marked:
-        table.caption, table.caption_justify = "* the knee: nearest to the ideal", "left"
+    notes = ["* the knee: nearest to the ideal"] if marked else []
+    if any(_has_doubt(t) for t in trials):
+        notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
+    table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
 
@@ -76,7 +78,14 @@ def network_in_words(trial: Trial) -> str:
 
 def _figure(trial: Trial, name: str) -> str:
     value = trial.value(name)
-    return "" if value is None else f"{value:.{OBJECTIVES[name].decimals}f}"
+    if value is None:
+        return ""
+    mark = "?" if name == "latency_ms" and _has_doubt(trial) else ""
+    return f"{value:.{OBJECTIVES[name].decimals}f}{mark}"
+
+
+def _has_doubt(trial: Trial) -> bool:
+    return trial.cost is not None and trial.cost.latency is not None and bool(trial.cost.latency.doubt)
 
 
 def _thinned(members: Sequence[Trial], rows: int) -> list[Trial]:

@@ -111,14 +111,14 @@ def psnr_db(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def test_the_start_is_close_to_the_base(drawn, built, image):
-    # The residual of an untrained head: 21 dB below the base in the median, 5 dB of standard deviation between
+    # The residual of an untrained head: 41 dB below the base in the median, 5 dB of standard deviation between
     # networks, so 1 dB on the median of 40; the bound leaves three of these.
     found = []
     for number in range(40):
         model, x = built(drawn(number), number), image(1, 3, 24, 24, seed=number)
         with torch.no_grad():
             found.append(psnr_db(model(x), model.base(x)))
-    assert statistics.median(found) > 18
+    assert statistics.median(found) > 38
 
 
 @given(numbers)

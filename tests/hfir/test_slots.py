@@ -3,7 +3,6 @@
 import dataclasses
 
 import pytest
-import torch
 
 from hfir import HFIRConfig, WindowAttentionConfig
 from hfir.config import _KINDS
@@ -60,8 +59,3 @@ def test_a_downsampler_halves_the_side(image, name: str):
 @pytest.mark.parametrize("name", UPSAMPLERS)
 def test_an_upsampler_doubles_the_side(image, name: str):
     assert UPSAMPLERS[name](6, 10)(image(2, 6, 3, 5)).shape == (2, 10, 6, 10)
-
-
-def test_a_part_for_the_wrong_slot_cannot_hide():
-    with pytest.raises(KeyError), torch.device("meta"):
-        MIXERS["strided"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -124,13 +126,20 @@ def test_quiet_prints_nothing_and_json_prints_only_json(finished: Path, tiny_fil
 
 
 def test_check_says_what_to_expect(tiny_file: Path):
-    answer = call("check", tiny_file, "--json")
+    from search.experiment import load_experiment
+    from search.feasibility import check_feasibility
+
+    answer = call("check", tiny_file)
     assert answer.returncode == 0, answer.stderr
-    found = json.loads(answer.stdout)
+    assert re.search(r"points of the space, exactly\s+24\b", answer.stdout)
+    found = dataclasses.asdict(check_feasibility(load_experiment(tiny_file), workers=2))
     assert found["size"] == 2 * 2 * 2 * (1 + 2 * 1) * (1 + 1)
     assert found["legal"] == found["probed"]
-    assert found["baseline"]["images"] == ["300.png", "400.png"]
-    assert "points of the space, exactly" in call("check", tiny_file).stdout
+    assert found["within"]["params_m"][1] == found["legal"]
+    assert found["training_steps"] == 6 * (2 + 1 + 0.5)
+    assert found["proposals"] >= 6
+    assert found["minutes"] > 0
+    assert found["baseline"]["images"] == ("300.png", "400.png")
 
 
 def test_wrong_files_are_told_in_one_message_and_exit_code_2(tmp_path: Path):

@@ -84,13 +84,14 @@ def test_an_interrupted_run_goes_on_to_what_the_unbroken_one_finds(
 
 
 def test_going_on_repeats_no_finished_job(tiny: Tiny, search_in: Search, interrupted_after: Callable[[int], Executor]):
-    whole, first, second = Counting(), Counting(left=9), Counting()
-    search_in(tiny(), "whole", whole)
+    whole, first, second = Counting(), Counting(left=6), Counting()
+    experiment = tiny("search.trials=3")
+    search_in(experiment, "whole", whole)
     with pytest.raises(KeyboardInterrupt):
-        search_in(tiny(), "broken", first)
-    search_in(tiny(), "broken", second)
+        search_in(experiment, "broken", first)
+    search_in(experiment, "broken", second)
     looks = 1  # at the data, in every session
-    assert len(first.jobs) == 9
+    assert len(first.jobs) == 6
     assert len(first.jobs) + len(second.jobs) == len(whole.jobs) + looks
 
 
@@ -250,6 +251,30 @@ def test_a_member_that_misses_the_budget_when_measured_again_is_withdrawn(
     members = pareto_front(study.trials, study.objectives).members
     assert withdrawn.number not in [t.number for t in members]
     assert all(str(t.number) in study.facts["verified"] for t in members)
+
+
+def test_an_untrusted_latency_is_said_and_never_withdraws(
+    tiny: Tiny, search_in: Search, monkeypatch: pytest.MonkeyPatch
+):
+    from dataclasses import replace
+
+    import search.study
+
+    def busy(real: Any, reason: str) -> Any:
+        def measure(plan: Any, job: Any) -> Any:
+            answer = real(plan, job)
+            latency = replace(answer.cost.latency, trusted=False, reference_drift=0.4)
+            return replace(answer, cost=replace(answer.cost, latency=latency), reason=reason)
+
+        return measure
+
+    monkeypatch.setattr(search.study, "admit", busy(search.study.admit, ""))
+    monkeypatch.setattr(search.study, "remeasure", busy(search.study.remeasure, "latency_ms 9999 > 5000"))
+    study = search_in(tiny(), "run")
+    complete = study.in_state(TrialState.COMPLETE)
+    assert complete
+    assert all("machine was busy, a reference ran 40% slower" in t.reason for t in complete)
+    assert "withdrawn" not in study.facts
 
 
 def test_the_record_alone_gives_the_study_back(unbroken: Study):
