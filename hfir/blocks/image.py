@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from hfir.blocks.resample import repeat_for_shuffle_
 
-
 HEAD_STD = 0.002
 """The head starts so small that the output starts at the base: some 40 dB from it (docs/log.md)."""
 

@@ -131,7 +131,7 @@ def test_check_says_what_to_expect(tiny_file: Path):
 
     answer = call("check", tiny_file)
     assert answer.returncode == 0, answer.stderr
-    assert re.search(r"points of the space, exactly\s+24\b", answer.stdout)
+    assert re.search(r"points of the space, exactly\s+48\b", answer.stdout)
     found = dataclasses.asdict(check_feasibility(load_experiment(tiny_file), workers=2))
     assert found["size"] == 2 * 2 * 2 * (1 + 2 * 1) * (1 + 1)
     assert found["legal"] == found["probed"]
