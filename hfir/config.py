@@ -7,9 +7,11 @@ Options that come in kinds (mixer, attention, refiner) carry a class attribute `
 import dataclasses
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from types import NoneType, UnionType
+from typing import Any, ClassVar, get_args, get_origin
 
 from hfir.errors import ConfigError
 
@@ -37,6 +39,7 @@ class LargeKernelConfig:
 
     def __post_init__(self) -> None:
         """Check the kernel."""
+        _check_types(self, "mixer.")
         if self.kernel_size not in range(3, 14, 2):
             raise ConfigError(
                 f"mixer.kernel_size = {self.kernel_size}: a large kernel is odd and in 3..13 pixels. "
@@ -55,6 +58,7 @@ class WindowAttentionConfig:
 
     def __post_init__(self) -> None:
         """Check the window and the heads; the stages are checked by `HFIRConfig`."""
+        _check_types(self, "attention.")
         if self.window_size not in WINDOW_SIZES:
             raise ConfigError(
                 f"attention.window_size = {self.window_size}: windows are 4, 8, 12 or 16 pixels wide. Use one of these."
@@ -73,6 +77,7 @@ class MoEConfig:
 
     def __post_init__(self) -> None:
         """Check the counts; the stages are checked by `HFIRConfig`."""
+        _check_types(self, "experts.")
         if self.num_experts < 2:
             raise ConfigError(
                 f"experts.num_experts = {self.num_experts}: a mixture has at least 2 experts. "
@@ -93,6 +98,7 @@ class FrequencySplitConfig:
 
     def __post_init__(self) -> None:
         """Check the blur."""
+        _check_types(self, "frequency_split.")
         if self.kernel_size not in (3, 5, 7):
             raise ConfigError(
                 f"frequency_split.kernel_size = {self.kernel_size}: the blur is 3, 5 or 7 pixels wide "
@@ -109,6 +115,7 @@ class DFTRefinerConfig:
 
     def __post_init__(self) -> None:
         """Check the depth."""
+        _check_types(self, "refiner.")
         if not 1 <= self.depth <= 8:
             raise ConfigError(f"refiner.depth = {self.depth}: a refiner has 1 to 8 blocks. Use one of these.")
 
@@ -174,6 +181,7 @@ class HFIRConfig:
 
     def __post_init__(self) -> None:
         """Check every rule that one value alone, or two together, can break."""
+        _check_types(self, "")
         self._check_values()
         self._check_blocks()
         self._check_attention()
@@ -280,6 +288,31 @@ class HFIRConfig:
             )
 
 
+def _check_types(part: Any, prefix: str) -> None:
+    """Refuse a value of another type than its field's; JSON and YAML may hold anything."""
+    for f in dataclasses.fields(part):
+        value = getattr(part, f.name)
+        if not _fits(value, f.type):
+            wanted = f.type.__name__ if isinstance(f.type, type) and get_origin(f.type) is None else str(f.type)
+            raise ConfigError(
+                f"{prefix}{f.name} = {value!r}: a value of type {wanted.replace('hfir.config.', '')} is expected. "
+                "Write one of that type."
+            )
+
+
+def _fits(value: Any, wanted: Any) -> bool:
+    origin, arguments = get_origin(wanted), get_args(wanted)
+    if origin is UnionType:
+        return any(_fits(value, argument) for argument in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_fits(item, arguments[0]) for item in value)  # pyright: ignore[reportUnknownVariableType]
+    if wanted is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if wanted is NoneType:
+        return value is None
+    return type(value) is wanted
+
+
 def _one_of(name: str, value: Any, legal: tuple[Any, ...]) -> None:
     if value not in legal:
         raise ConfigError(f"{name} = {value!r}: must be one of {', '.join(map(str, legal))}.")
@@ -316,6 +349,7 @@ def _build(cls: Any, prefix: str, data: Mapping[str, Any]) -> Any:
     for key in data:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else f" Known keys: {', '.join(known)}."
+            hint = f"Known keys: {', '.join(known)}." if known else "There are no keys beside `kind` here."
+            hint = f" Did you mean {near[0]!r}?" if near else f" {hint}"
             raise ConfigError(f"{prefix}{key}: unknown key.{hint}")
     return cls(**data)

@@ -4,9 +4,9 @@ Nothing else of ours may run meanwhile: the caller sees to it that trainers are 
 somebody else's ran is told by a reference network, timed in turn with the candidate: blocks beside which it is slower
 than at rest are discarded, and tried again for a while. Where too few are left, the figure is marked as untrusted.
 
-A trusted figure is remembered in the user's cache folder under everything that it depends on: network, size, threads,
-device, versions, the network's code and the machine. So one network has one latency on one machine, and a run that is
-repeated there meets the same figures and takes the same path.
+A figure is remembered, its doubt included, in the user's cache folder under everything that it depends on: network,
+size, threads, device, versions, the network's code and the machine. So one network has one latency on one machine, and
+a run that is repeated there meets the same figures and takes the same path.
 """
 
 from __future__ import annotations
@@ -126,13 +126,11 @@ def interleaved(run: Callable[[], object], reference: Reference, limit_s: float)
 
 
 def remembered_latency(model: HydraFusionIR, at: InputSize, threads: int, *, remeasure: bool) -> Latency:
-    """Return the latency that this machine remembers for the network, or measure it; keep it where it is trusted."""
+    """Return the latency that this machine remembers for the network, or measure and remember it."""
     path = cache_folder() / f"{_cache_key(model, at, threads)}.json"
     if not remeasure and path.is_file():
         return Latency(**json.loads(path.read_text()))
     latency = measure_latency(model, at, threads)
-    if not latency.trusted:
-        return latency
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(dataclasses.asdict(latency)))

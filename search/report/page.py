@@ -160,6 +160,7 @@ def _view(study: Study) -> dict[str, Any]:
         "conditions": conditions(study),
         "notes": tuple(study.facts.get("baseline", {}).get("notes", ())),
         "ended_early": str(study.facts.get("ended_early", "")),
+        "doubts": _doubts(members),
         "withdrawn": _withdrawn(study),
         "failures": _failures(study),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -373,6 +374,12 @@ def _funnel(study: Study) -> list[Stage]:
 
 def _limit(name: str, value: float) -> str:
     return f"{value:g} {OBJECTIVES[name].label.partition('(')[2].rstrip(')')}"
+
+
+def _doubts(members: Sequence[Trial]) -> list[tuple[int, str]]:
+    """Return the members of the front whose latency is not to be trusted, and why."""
+    latencies = [(t.number, t.cost.latency) for t in members if t.cost is not None and t.cost.latency is not None]
+    return [(number, latency.doubt) for number, latency in latencies if latency.doubt]
 
 
 def _withdrawn(study: Study) -> list[tuple[str, str]]:

@@ -193,3 +193,25 @@ def test_three_levels_have_seven_stages_and_double_the_channels_twice():
 def test_one_level_pads_nothing():
     assert (HFIRConfig().levels, HFIRConfig().multiple_of) == (1, 1)
     assert HFIRConfig().stages == ("enc1", "mid", "dec1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": "16"}, "width = '16'"),
+        ({"width": 16.0}, "width = 16.0"),
+        ({"upscale": True}, "upscale = True"),
+        ({"encoder_blocks": 3}, "encoder_blocks = 3"),
+        ({"encoder_blocks": [1.5]}, "encoder_blocks = (1.5,)"),
+        ({"residual_scale": float("nan")}, "residual_scale = nan"),
+        ({"mixer": "naf"}, "mixer = 'naf'"),
+        ({"mixer": None}, "mixer = None"),
+        ({"mixer": {"kind": "large_kernel", "kernel_size": "7"}}, "mixer.kernel_size = '7'"),
+        ({"experts": {"stages": "mid"}}, "experts.stages = 'mid'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_what_it_is(changes: dict, words: str):
+    with pytest.raises(ConfigError) as caught:
+        HFIRConfig.from_dict(HFIRConfig().to_dict() | changes)
+    assert words in str(caught.value)
+    assert "is expected" in str(caught.value)

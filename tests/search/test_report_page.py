@@ -153,3 +153,12 @@ def test_the_page_and_everything_else_is_written_into_the_run_folder(rich_study,
     names = ["trials.csv", "trials.parquet", "front.csv", "front.png", "report.html"]
     assert [path.name for path in write_all(study)] == names
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+
+
+def test_a_latency_that_is_not_to_be_trusted_is_said(make_study, make_trial):
+    trial = make_trial(3, psnr_db=31.0, latency_ms=8.0, macs_g=2.0)
+    busy = dataclasses.replace(trial.cost.latency, trusted=False, reference_drift=0.4)
+    doubted = dataclasses.replace(trial, cost=dataclasses.replace(trial.cost, latency=busy))
+    assert "Doubts" not in Page(render_page(make_study([trial]))).text
+    text = " ".join(Page(render_page(make_study([doubted]))).text)
+    assert "Trial 3: latency untrusted: the machine was busy, a reference ran 40% slower than at rest" in text

@@ -17,7 +17,7 @@ from search.evaluation.latency import (
     remembered_latency,
 )
 from search.evaluation.reference import Reference, size_class, time_block
-from search.types import InputSize
+from search.types import InputSize, Latency
 
 AT = InputSize(width=24, height=24)
 
@@ -134,7 +134,7 @@ def test_threads_are_put_back(model):
     assert torch.get_num_threads() == before
 
 
-def remember(model, monkeypatch: pytest.MonkeyPatch, tmp_path, *, trusted: bool) -> Callable[..., float]:
+def remember(model, monkeypatch: pytest.MonkeyPatch, tmp_path, *, trusted: bool) -> Callable[..., Latency]:
     """Measure figures 1, 2, 3, … in a cache of its own."""
     from dataclasses import replace
 
@@ -144,19 +144,16 @@ def remember(model, monkeypatch: pytest.MonkeyPatch, tmp_path, *, trusted: bool)
     monkeypatch.setattr(
         latency, "measure_latency", lambda *a, **k: replace(real, median_ms=float(next(figures)), trusted=trusted)
     )
-    return lambda threads=1, remeasure=False: remembered_latency(model, AT, threads, remeasure=remeasure).median_ms
+    return lambda threads=1, remeasure=False: remembered_latency(model, AT, threads, remeasure=remeasure)
 
 
-def test_a_trusted_figure_is_remembered_until_it_is_taken_anew(model, monkeypatch, tmp_path):
-    figure = remember(model, monkeypatch, tmp_path, trusted=True)
-    assert [figure(), figure()] == [1.0, 1.0]
-    assert figure(threads=2) == 2.0
-    assert [figure(remeasure=True), figure()] == [3.0, 3.0]
-
-
-def test_an_untrusted_figure_is_not_remembered(model, monkeypatch, tmp_path):
-    figure = remember(model, monkeypatch, tmp_path, trusted=False)
-    assert [figure(), figure()] == [1.0, 2.0]
+@pytest.mark.parametrize("trusted", [True, False])
+def test_a_figure_is_remembered_with_its_doubt_until_it_is_taken_anew(trusted, model, monkeypatch, tmp_path):
+    figure = remember(model, monkeypatch, tmp_path, trusted=trusted)
+    assert [figure().median_ms, figure().median_ms] == [1.0, 1.0]
+    assert figure(threads=2).median_ms == 2.0
+    assert [figure(remeasure=True).median_ms, figure().median_ms] == [3.0, 3.0]
+    assert figure().trusted is trusted
 
 
 def test_the_machine_remembers_how_fast_the_reference_is_at_rest(monkeypatch, tmp_path):
