@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from hfir.config import DFTRefinerConfig, FrequencySplitConfig, HFIRConfig, LargeKernelConfig, MoEConfig
 from hfir.config import WindowAttentionConfig as Window
@@ -85,7 +85,8 @@ def load_preset(name_or_path: str | Path) -> HydraFusionIR:
 def save_weights(model: HydraFusionIR, path: Path) -> None:
     """Write a network's weights with its configuration in the metadata; `load_preset` reads them back."""
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    save_file(state, path, metadata={"format": "pt", METADATA_KEY: model.config.to_json_bytes().decode()})
+    metadata = {"format": "pt", METADATA_KEY: model.config.to_json_bytes().decode()}
+    path.write_bytes(save(state, metadata=metadata))  # unlike save_file, this keeps to the user's umask
 
 
 def _config_of(path: Path) -> HFIRConfig:
