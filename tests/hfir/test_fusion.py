@@ -44,6 +44,7 @@ def test_every_kernel_folds(built, image, kernel_size: int):
     model = built(config, kernel_size, stirred=0.1)
     x = image(2, 3, 15, 18)
     with torch.no_grad():
+        model.head.conv.weight.mul_(4)  # so that what happens before the head shows
         expected = model(x)
         assert apart(expected, fuse(model)(x)) < 1e-4
         for module in model.modules():  # and the test would notice a branch that is left out
