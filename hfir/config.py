@@ -320,7 +320,8 @@ def _one_of(name: str, value: Any, legal: tuple[Any, ...]) -> None:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind: dict[str, Any] = {"kind": getattr(value, "kind")} if hasattr(value, "kind") else {}  # noqa: B009
+        name = getattr(value, "kind", None)
+        kind: dict[str, Any] = {} if name is None else {"kind": name}
         return kind | {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     return list(value) if isinstance(value, tuple) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
