@@ -7,6 +7,9 @@ without torch.
 from typing import TYPE_CHECKING, Any
 
 from hfir.config import (
+    EXPERT_NAMES,
+    ChannelAttentionConfig,
+    DeformableRefinerConfig,
     DFTRefinerConfig,
     FrequencySplitConfig,
     HFIRConfig,
@@ -23,8 +26,11 @@ if TYPE_CHECKING:
     from hfir.presets import list_presets, load_preset, preset_config, save_weights
 
 __all__ = [
+    "EXPERT_NAMES",
+    "ChannelAttentionConfig",
     "ConfigError",
     "DFTRefinerConfig",
+    "DeformableRefinerConfig",
     "FrequencySplitConfig",
     "HFIRConfig",
     "HFIRError",

@@ -19,7 +19,16 @@ SCHEMA = 1
 UPSCALES = (1, 2, 3, 4)
 IN_CHANNELS = (1, 3, 4)
 WINDOW_SIZES = (4, 8, 12, 16)
+WINDOW_OVERLAPS = (0.0, 0.5)
+TOKEN_COUNTS = (0, 4, 8, 16)
+ROUTING_PX = 16
+"""Side of the windows of per-window routing, in pixels of the stage's features."""
+DFT_PX = 8
+"""Side of the patches whose frequencies the refiner mixes, in pixels."""
 MAX_LEVELS = 4
+
+EXPERT_NAMES = ("texture", "denoise", "deblur", "artifact")
+"""What the experts of a mixture are for, in their order; further experts take up the names again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +58,21 @@ class LargeKernelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WindowAttentionConfig:
-    """Shifted-window attention (Liu et al., 2021, arXiv 2103.14030) after each block of the stages."""
+    """Shifted-window attention (Liu et al., 2021, arXiv 2103.14030) after each block of the stages.
+
+    Args:
+        window_size: Side of the windows whose pixels ask, in pixels.
+        num_heads: Heads; they divide the channels of each stage.
+        overlap: By how much of its side the window that answers is larger: 0, or 0.5 (a quarter at each side).
+        num_tokens: Summaries of the whole image that every window sees beside its pixels; 0 for none.
+        stages: Where.
+    """
 
     kind: ClassVar[str] = "window"
     window_size: int = 8
     num_heads: int = 2
+    overlap: float = 0.0
+    num_tokens: int = 0
     stages: tuple[str, ...] = ("mid",)
 
     def __post_init__(self) -> None:
@@ -63,21 +82,62 @@ class WindowAttentionConfig:
             raise ConfigError(
                 f"attention.window_size = {self.window_size}: windows are 4, 8, 12 or 16 pixels wide. Use one of these."
             )
-        if self.num_heads < 1:
-            raise ConfigError(f"attention.num_heads = {self.num_heads}: at least one head is needed. Use 1.")
+        _check_heads(self.num_heads)
+        _one_of("attention.overlap", self.overlap, WINDOW_OVERLAPS)
+        _one_of("attention.num_tokens", self.num_tokens, TOKEN_COUNTS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelAttentionConfig:
+    """Attention between channels, linear in the pixels (Restormer's MDTA, arXiv 2111.09881), after each block."""
+
+    kind: ClassVar[str] = "channel"
+    num_heads: int = 2
+    stages: tuple[str, ...] = ("mid",)
+
+    def __post_init__(self) -> None:
+        """Check the heads; the stages are checked by `HFIRConfig`."""
+        _check_types(self, "attention.")
+        _check_heads(self.num_heads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoEConfig:
-    """Sparse mixture of experts at the end of the stages, routed per image."""
+    """Sparse mixture of experts at the end of the stages.
+
+    Args:
+        num_experts: Experts, named after `EXPERT_NAMES`.
+        top_k: How many of them work on one image or window, 1 or 2.
+        routing: `image`: one decision for the image; `window`: one for each 16×16 window of the features.
+        condition_channels: Length of the degradation descriptor that `forward` may be given; 0 for none.
+        temperature: Divides the router's logits; above 0. Larger is more even.
+        noise: Standard deviation of what is added to the logits while training, >= 0; never in eval.
+        stages: Where; `refiner` is legal where there is one.
+    """
 
     num_experts: int = 4
     top_k: int = 1
+    routing: str = "image"
+    condition_channels: int = 0
+    temperature: float = 1.0
+    noise: float = 0.0
     stages: tuple[str, ...] = ("mid",)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What each expert is for: `texture`, `denoise`, `deblur`, `artifact`, `texture 2` and so on."""
+        rounds = [divmod(i, len(EXPERT_NAMES)) for i in range(self.num_experts)]
+        return tuple(EXPERT_NAMES[i] + (f" {lap + 1}" if lap else "") for lap, i in rounds)
+
     def __post_init__(self) -> None:
-        """Check the counts; the stages are checked by `HFIRConfig`."""
+        """Check the values; the stages are checked by `HFIRConfig`."""
         _check_types(self, "experts.")
+        _one_of("experts.routing", self.routing, ("image", "window"))
+        if self.condition_channels < 0 or self.noise < 0 or self.temperature <= 0:
+            raise ConfigError(
+                f"experts: condition_channels = {self.condition_channels}, noise = {self.noise}, temperature = "
+                f"{self.temperature}: the first two are at least 0, the temperature is above 0. Raise what is below."
+            )
         if self.num_experts < 2:
             raise ConfigError(
                 f"experts.num_experts = {self.num_experts}: a mixture has at least 2 experts. "
@@ -108,26 +168,46 @@ class FrequencySplitConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DFTRefinerConfig:
-    """`depth` detail blocks on the high band, mixing 8×8 patches in the frequency domain."""
+    """`depth` detail blocks on the high band, mixing 8×8 patches in the frequency domain.
+
+    With `noise`, each block may add noise that it learned to weigh, in GAN mode only.
+    """
 
     kind: ClassVar[str] = "dft"
     depth: int = 1
+    noise: bool = False
 
     def __post_init__(self) -> None:
         """Check the depth."""
         _check_types(self, "refiner.")
-        if not 1 <= self.depth <= 8:
-            raise ConfigError(f"refiner.depth = {self.depth}: a refiner has 1 to 8 blocks. Use one of these.")
+        _check_depth(self.depth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeformableRefinerConfig:
+    """`depth` detail blocks on the high band, mixing by 3×3 kernels whose taps move with the content.
+
+    With `noise`, each block may add noise that it learned to weigh, in GAN mode only.
+    """
+
+    kind: ClassVar[str] = "deformable"
+    depth: int = 1
+    noise: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the depth."""
+        _check_types(self, "refiner.")
+        _check_depth(self.depth)
 
 
 MixerConfig = NAFConfig | LargeKernelConfig
-AttentionConfig = WindowAttentionConfig
-RefinerConfig = DFTRefinerConfig
+AttentionConfig = WindowAttentionConfig | ChannelAttentionConfig
+RefinerConfig = DFTRefinerConfig | DeformableRefinerConfig
 
 _KINDS: Mapping[str, Mapping[str, type]] = {
-    "mixer": {NAFConfig.kind: NAFConfig, LargeKernelConfig.kind: LargeKernelConfig},
-    "attention": {WindowAttentionConfig.kind: WindowAttentionConfig},
-    "refiner": {DFTRefinerConfig.kind: DFTRefinerConfig},
+    "mixer": {c.kind: c for c in (NAFConfig, LargeKernelConfig)},
+    "attention": {c.kind: c for c in (WindowAttentionConfig, ChannelAttentionConfig)},
+    "refiner": {c.kind: c for c in (DFTRefinerConfig, DeformableRefinerConfig)},
 }
 _PARTS: Mapping[str, type] = {"experts": MoEConfig, "frequency_split": FrequencySplitConfig}
 
@@ -147,12 +227,15 @@ class HFIRConfig:
         bottleneck_blocks: Blocks at the deepest level, between encoder and decoder; 0 or more.
         decoder_blocks: Blocks of each decoder stage from the deepest level up; 0 or more each.
         mixer: The spatial mixing inside each block.
+        channel_attention: Whether trunk blocks scale their channels by a map of their means over the image
+            (NAFNet's SCA). It makes a tile's result depend on the tile.
         expansion: Channels after a block's expanding 1×1 convolution as a multiple of its width, in 1..4;
             the gate halves them again.
         attention: Where and how windows attend, or None.
         experts: Where and how many experts, or None.
         downsampler: `strided` or `unshuffle`; ignored by no one: with one level there is nothing to sample.
-        upsampler: `pixelshuffle` or `nearest`.
+        upsampler: `pixelshuffle`, `nearest` or `dysample`.
+        skip: How the decoder joins what the encoder sends across: `gated`, `add` or `concat`.
         frequency_split: How the stem's features are split, or None.
         refiner: The detail branch on the high band, or None. Needs `frequency_split`.
         residual_scale: Start value of the learned residual scales; small, not 0 (short trainings).
@@ -169,11 +252,13 @@ class HFIRConfig:
     bottleneck_blocks: int = 1
     decoder_blocks: tuple[int, ...] = (1,)
     mixer: MixerConfig = field(default_factory=NAFConfig)
+    channel_attention: bool = True
     expansion: float = 2.0
     attention: AttentionConfig | None = None
     experts: MoEConfig | None = None
     downsampler: str = "strided"
     upsampler: str = "pixelshuffle"
+    skip: str = "gated"
     frequency_split: FrequencySplitConfig | None = None
     refiner: RefinerConfig | None = None
     residual_scale: float = 0.1
@@ -186,7 +271,8 @@ class HFIRConfig:
         self._check_blocks()
         self._check_attention()
         if self.experts is not None:
-            self._check_stages("experts", self.experts.stages)
+            places = self.stages if self.refiner is None else (*self.stages, "refiner")
+            self._check_stages("experts", self.experts.stages, places)
         if self.refiner is not None and self.frequency_split is None:
             raise ConfigError(
                 f"refiner = {self.refiner.kind} without frequency_split: the refiner works on the high band. "
@@ -209,8 +295,42 @@ class HFIRConfig:
         depth = range(1, self.levels + 1)
         return (*(f"enc{i}" for i in depth), "mid", *(f"dec{i}" for i in reversed(depth)))
 
+    @property
+    def grid_px(self) -> int:
+        """Windows and patches lie on grids of the input that repeat after this many pixels.
+
+        Tiles that start at its multiples cut no window otherwise than the whole image does.
+        """
+        sides = [self.multiple_of]
+        if isinstance(self.attention, WindowAttentionConfig):
+            sides += [self.attention.window_size * self.scale_at(stage) for stage in self.attention.stages]
+        if self.experts is not None and self.experts.routing == "window":
+            sides += [ROUTING_PX * self.scale_at(stage) for stage in self.experts.stages]
+        if isinstance(self.refiner, DFTRefinerConfig):
+            sides.append(DFT_PX)
+        return math.lcm(*sides)
+
+    @property
+    def has_global_path(self) -> bool:
+        """Whether each output pixel depends on the whole image, so that tiles give a slightly other result."""
+        summaries = isinstance(self.attention, WindowAttentionConfig) and self.attention.num_tokens > 0
+        channels = isinstance(self.attention, ChannelAttentionConfig)
+        per_image = self.experts is not None and self.experts.routing == "image"
+        return self.channel_attention or summaries or channels or per_image
+
+    @property
+    def supports_fp16(self) -> bool:
+        """Whether half precision (not bf16) is safe: attention is known to overflow in trained networks of others."""
+        return self.attention is None
+
+    def scale_at(self, stage: str) -> int:
+        """Pixels of the input that one pixel of a stage stands for, along a side; `refiner` is at full resolution."""
+        return self.channels_at(stage) // self.width
+
     def channels_at(self, stage: str) -> int:
-        """Channels of a stage, by its name."""
+        """Channels of a stage, by its name; the `refiner` has those of full resolution."""
+        if stage == "refiner":
+            return self.width
         level = self.levels if stage == "mid" else int(stage[3:])
         return int(self.width * 2 ** (level - 1))
 
@@ -246,7 +366,8 @@ class HFIRConfig:
         _one_of("upscale", self.upscale, UPSCALES)
         _one_of("in_channels", self.in_channels, IN_CHANNELS)
         _one_of("downsampler", self.downsampler, ("strided", "unshuffle"))
-        _one_of("upsampler", self.upsampler, ("pixelshuffle", "nearest"))
+        _one_of("upsampler", self.upsampler, ("pixelshuffle", "nearest", "dysample"))
+        _one_of("skip", self.skip, ("gated", "add", "concat"))
         if not (4 <= self.width <= 256 and self.width % 2 == 0):
             raise ConfigError(f"width = {self.width}: the width is an even number in 4..256. Use 8, 16, 24, …")
         if not 1.0 <= self.expansion <= 4.0:
@@ -269,7 +390,7 @@ class HFIRConfig:
     def _check_attention(self) -> None:
         if self.attention is None:
             return
-        self._check_stages("attention", self.attention.stages)
+        self._check_stages("attention", self.attention.stages, self.stages)
         for stage in self.attention.stages:
             channels, heads = self.channels_at(stage), self.attention.num_heads
             if channels % heads:
@@ -279,13 +400,23 @@ class HFIRConfig:
                     f"(width = {self.width}). Use one of {fits}, or another width."
                 )
 
-    def _check_stages(self, part: str, stages: tuple[str, ...]) -> None:
-        unknown = [s for s in stages if s not in self.stages]
+    def _check_stages(self, part: str, stages: tuple[str, ...], places: tuple[str, ...]) -> None:
+        unknown = [s for s in stages if s not in places]
         if unknown or not stages or len(set(stages)) != len(stages):
             raise ConfigError(
                 f"{part}.stages = {list(stages)}: with levels = {self.levels} the stages are "
-                f"{', '.join(self.stages)}. Name one or more of these, each once."
+                f"{', '.join(places)}. Name one or more of these, each once."
             )
+
+
+def _check_heads(num_heads: int) -> None:
+    if num_heads < 1:
+        raise ConfigError(f"attention.num_heads = {num_heads}: at least one head is needed. Use 1.")
+
+
+def _check_depth(depth: int) -> None:
+    if not 1 <= depth <= 8:
+        raise ConfigError(f"refiner.depth = {depth}: a refiner has 1 to 8 blocks. Use one of these.")
 
 
 def _check_types(part: Any, prefix: str) -> None:

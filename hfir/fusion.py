@@ -19,7 +19,7 @@ def fuse(model: HydraFusionIR) -> HydraFusionIR:
     reference = next(model.parameters())
     with torch.random.fork_rng():  # building draws weights that are overwritten: leave the caller's generator alone
         deployed = HydraFusionIR(config).to(device=reference.device, dtype=reference.dtype)
-    deployed.load_state_dict(_folded_state(model) | {"hfir_cfg": deployed.hfir_cfg})
+    deployed.load_state_dict(_folded_state(model))
     return deployed.train(model.training)
 
 

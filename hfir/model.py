@@ -1,6 +1,7 @@
 """HydraFusionIR: the whole network."""
 
 from itertools import cycle
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,10 @@ from hfir.blocks.frequency import Bands, FreqSplitGate
 from hfir.blocks.gating import GatedFusion
 from hfir.blocks.image import BicubicBase, Head, pad_to_multiple
 from hfir.blocks.moe import Flow, Routing
+from hfir.blocks.noise import NoiseInjection
+from hfir.blocks.skips import summing_conv
 from hfir.config import HFIRConfig
+from hfir.errors import ConfigError
 from hfir.stages import Decoder, DetailRefiner, Encoder, Stage
 
 
@@ -35,30 +39,67 @@ class HydraFusionIR(nn.Module):
         self.merge: nn.Conv2d | None = None
         if config.frequency_split is not None:
             self.split = FreqSplitGate(config.width, config.frequency_split.kernel_size)
-            self.merge = _summing_conv(config.width)
+            self.merge = summing_conv(config.width)
         self.encoder = Encoder(config, shifts)
         self.bottleneck = Stage(config, "mid", config.bottleneck_blocks, shifts)
         self.decoder = Decoder(config, shifts)
         self.refiner: DetailRefiner | None = None
         self.fusion: GatedFusion | None = None
         if config.refiner is not None:
-            self.refiner = DetailRefiner(config, config.refiner.depth)
+            self.refiner = DetailRefiner(config, config.refiner)
             self.fusion = GatedFusion(config.width)
         self.head = Head(config.width, config.in_channels, config.upscale)
         self.base = BicubicBase(config.in_channels, config.upscale)
         self.register_buffer("hfir_cfg", torch.tensor(list(config.to_json_bytes()), dtype=torch.uint8))
+        self.register_load_state_dict_pre_hook(_keep_configuration)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
-        """Return the restored image."""
-        return self.restore(x, Flow())
+    @property
+    def has_global_path(self) -> bool:
+        """Whether a tile gives another result than the same place in the whole image."""
+        return self.config.has_global_path
 
-    def forward_with_routing(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b c hs ws"], list[Routing]]:
-        """Return the restored image and what each router decided, for the balancing losses."""
-        flow = Flow()
-        return self.restore(x, flow), flow.routings
+    @property
+    def supports_fp16(self) -> bool:
+        """Whether the network may run in half precision; bf16 it may always."""
+        return self.config.supports_fp16
 
-    def restore(self, x: Float[Tensor, "b c h w"], flow: Flow) -> Float[Tensor, "b c hs ws"]:
-        """Return the restored image; `flow` carries the routers' cue and collects their decisions."""
+    def gan_mode(self, on: bool) -> None:
+        """Switch the refiner's noise on or off; it is drawn in training only."""
+        for module in self.modules():
+            if isinstance(module, NoiseInjection):
+                module.gan_mode = on
+
+    def forward(
+        self,
+        x: Float[Tensor, "b c h w"],
+        condition: Float[Tensor, "b q"] | None = None,
+        noise: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> Float[Tensor, "b c hs ws"]:
+        """Return the restored image.
+
+        Args:
+            x: The degraded image.
+            condition: What is known of its degradation, for the routers; of `experts.condition_channels` numbers.
+            noise: Noise for the refiner to inject, where its configuration has `noise`.
+
+        Raises:
+            ConfigError: If the network has no use for what is given.
+        """
+        return self.forward_with_routing(x, condition, noise)[0]
+
+    def forward_with_routing(
+        self,
+        x: Float[Tensor, "b c h w"],
+        condition: Float[Tensor, "b q"] | None = None,
+        noise: Float[Tensor, "b 1 h w"] | None = None,
+    ) -> tuple[Float[Tensor, "b c hs ws"], list[Routing]]:
+        """Return the restored image and what each router decided, for the balancing losses; see `forward`."""
+        self._check_use(condition, noise)
+        padded_noise = None if noise is None else pad_to_multiple(noise, self.config.multiple_of)
+        flow = Flow(condition=condition, noise=padded_noise)
+        return self._restored(x, flow), flow.routings
+
+    def _restored(self, x: Tensor, flow: Flow) -> Tensor:
         h, w = x.shape[-2:]
         padded = pad_to_multiple(x, self.config.multiple_of)
         features = self.stem(padded)
@@ -70,9 +111,19 @@ class HydraFusionIR(nn.Module):
         skips = self.encoder(trunk, flow)
         trunk = self.decoder(self.bottleneck(skips[-1], flow), skips, flow)
         if self.refiner is not None and self.fusion is not None and high is not None:
-            trunk = self.fusion(trunk, self.refiner(high))
+            trunk = self.fusion(trunk, self.refiner(high, flow))
         y = self.head(trunk) + self.base(padded)
         return y[..., : h * self.config.upscale, : w * self.config.upscale]
+
+    def _check_use(self, condition: Tensor | None, noise: Tensor | None) -> None:
+        known = 0 if self.config.experts is None else self.config.experts.condition_channels
+        if condition is not None and condition.shape[1] != known:
+            raise ConfigError(
+                f"condition has {condition.shape[1]} numbers, but experts.condition_channels = {known}: "
+                "both must be equal. Give a condition of that length, or none."
+            )
+        if noise is not None and (self.config.refiner is None or not self.config.refiner.noise):
+            raise ConfigError("noise is given, but refiner.noise is off: there is nothing to inject it. Give none.")
 
 
 def build_model(config: HFIRConfig) -> HydraFusionIR:
@@ -80,11 +131,7 @@ def build_model(config: HFIRConfig) -> HydraFusionIR:
     return HydraFusionIR(config)
 
 
-def _summing_conv(width: int) -> nn.Conv2d:
-    """Return a 1×1 convolution of two stacked bands that starts as their sum."""
-    conv = nn.Conv2d(2 * width, width, 1)
-    with torch.no_grad():
-        conv.weight.copy_(torch.eye(width).repeat(1, 2)[:, :, None, None])
-        if conv.bias is not None:
-            conv.bias.zero_()
-    return conv
+def _keep_configuration(model: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Keep a network's `hfir_cfg` when weights are loaded: files of older versions name fewer options."""
+    if f"{prefix}hfir_cfg" in state:
+        state[f"{prefix}hfir_cfg"] = model.hfir_cfg

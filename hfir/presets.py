@@ -32,7 +32,28 @@ _PRESETS = {
         experts=MoEConfig(num_experts=4, top_k=1, stages=("enc3", "mid")),
         frequency_split=FrequencySplitConfig(),
         refiner=DFTRefinerConfig(depth=1),
-    )
+    ),
+    "enhanced": HFIRConfig(
+        upscale=2,
+        width=48,
+        encoder_blocks=(2, 3, 4),
+        bottleneck_blocks=2,
+        decoder_blocks=(4, 3, 2),
+        mixer=LargeKernelConfig(kernel_size=13, reparam=True),
+        attention=Window(
+            window_size=8,
+            num_heads=4,
+            overlap=0.5,
+            num_tokens=8,
+            stages=("enc2", "enc3", "mid", "dec3", "dec2"),
+        ),
+        experts=MoEConfig(
+            num_experts=4, top_k=2, routing="window", stages=("enc2", "enc3", "mid", "dec3", "dec2", "refiner")
+        ),
+        upsampler="dysample",
+        frequency_split=FrequencySplitConfig(),
+        refiner=DFTRefinerConfig(depth=3, noise=True),
+    ),
 }
 
 

@@ -8,9 +8,13 @@ from typing import Any
 
 from torch import nn
 
-from hfir.blocks.attention import WAGFFN
+from hfir.blocks.attention import channel_attention, window_attention
+from hfir.blocks.deformable import DeformableMix
+from hfir.blocks.frequency import PatchDFT, grid_offset
+from hfir.blocks.gating import GatedFusion
 from hfir.blocks.large_kernel import large_kernel_mixer, naf_mixer
-from hfir.blocks.resample import NearestUp, PixelShuffleUp, StridedDown, UnshuffleDown
+from hfir.blocks.resample import DySampleUp, NearestUp, PixelShuffleUp, StridedDown, UnshuffleDown
+from hfir.blocks.skips import AddSkip, ConcatSkip
 
 MIXERS: Mapping[str, Callable[..., nn.Module]] = {
     "naf": naf_mixer,
@@ -18,8 +22,8 @@ MIXERS: Mapping[str, Callable[..., nn.Module]] = {
 }
 """`(channels, config, *, fused) -> module` that keeps the shape."""
 
-ATTENTIONS: Mapping[str, Callable[..., nn.Module]] = {"window": WAGFFN}
-"""`(channels, *, window_size, num_heads, expansion, scale, shifted) -> module` that keeps the shape."""
+ATTENTIONS: Mapping[str, Callable[..., nn.Module]] = {"window": window_attention, "channel": channel_attention}
+"""`(channels, config, *, shifted) -> module` that keeps the shape."""
 
 DOWNSAMPLERS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "strided": StridedDown,
@@ -30,12 +34,24 @@ DOWNSAMPLERS: Mapping[str, Callable[[int, int], nn.Module]] = {
 UPSAMPLERS: Mapping[str, Callable[[int, int], nn.Module]] = {
     "pixelshuffle": PixelShuffleUp,
     "nearest": NearestUp,
+    "dysample": DySampleUp,
 }
 """`(in_channels, out_channels) -> module` that doubles the side."""
+
+SKIPS: Mapping[str, Callable[[int], nn.Module]] = {"gated": GatedFusion, "add": AddSkip, "concat": ConcatSkip}
+"""`(channels) -> module` of two inputs, from below and from the encoder, to one like them."""
+
+DETAIL_MIXERS: Mapping[str, Callable[[int, int], nn.Module]] = {
+    "dft": lambda channels, index: PatchDFT(channels, grid_offset(index)),
+    "deformable": lambda channels, index: DeformableMix(channels),
+}
+"""`(channels, index) -> module` that keeps the shape, for the refiner's block of that index."""
 
 ALL: Mapping[str, Mapping[str, Any]] = {
     "mixer": MIXERS,
     "attention": ATTENTIONS,
     "downsampler": DOWNSAMPLERS,
     "upsampler": UPSAMPLERS,
+    "skip": SKIPS,
+    "refiner": DETAIL_MIXERS,
 }

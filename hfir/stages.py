@@ -7,14 +7,15 @@ from itertools import pairwise
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.attention import WAGFFN
 from hfir.blocks.ffn import SimpleGate, gated_width
-from hfir.blocks.frequency import PATCH, PatchDFT
-from hfir.blocks.gating import ConvGate, GatedFusion
+from hfir.blocks.gating import ConvGate
 from hfir.blocks.moe import Flow, MoEX
 from hfir.blocks.naf import TrunkBlock, residual_scale
+from hfir.blocks.noise import NoiseInjection
 from hfir.blocks.norm import ChannelNorm
-from hfir.config import HFIRConfig
-from hfir.slots import ATTENTIONS, DOWNSAMPLERS, MIXERS, UPSAMPLERS
+from hfir.config import AttentionConfig, HFIRConfig, RefinerConfig
+from hfir.slots import ATTENTIONS, DETAIL_MIXERS, DOWNSAMPLERS, MIXERS, SKIPS, UPSAMPLERS
 
 
 class Stage(nn.Module):
@@ -32,22 +33,13 @@ class Stage(nn.Module):
 
     def __init__(self, config: HFIRConfig, name: str, depth: int, shifts: Iterator[bool]) -> None:
         super().__init__()
-        channels, attention, experts = config.channels_at(name), config.attention, config.experts
+        channels, attention = config.channels_at(name), config.attention
         self.blocks = nn.Sequential()
         for _ in range(depth):
             self.blocks.append(_trunk_block(config, channels))
             if attention is not None and name in attention.stages:
-                self.blocks.append(_attention_block(config, channels, next(shifts)))
-        self.experts: MoEX | None = None
-        if experts is not None and name in experts.stages:
-            self.experts = MoEX(
-                channels,
-                num_experts=experts.num_experts,
-                top_k=experts.top_k,
-                expansion=config.expansion,
-                cue_channels=0 if config.frequency_split is None else config.width,
-                scale=config.residual_scale,
-            )
+                self.blocks.append(_attention_block(config, attention, channels, shifted=next(shifts)))
+        self.experts = _experts(config, name)
 
     def forward(self, x: Float[Tensor, "b c h w"], flow: Flow) -> Float[Tensor, "b c h w"]:
         """Return the stage's output, shaped like `x`."""
@@ -85,7 +77,7 @@ class Decoder(nn.Module):
         widths = [config.channels_at(name) for name in names]
         up = UPSAMPLERS[config.upsampler]
         self.ups = nn.ModuleList(up(a, b) for a, b in pairwise(widths))
-        self.fuses = nn.ModuleList(GatedFusion(c) for c in widths)
+        self.fuses = nn.ModuleList(SKIPS[config.skip](c) for c in widths)
         self.gates = nn.ModuleList(ConvGate(c) for c in widths)
         self.stages = nn.ModuleList(
             Stage(config, name, depth, shifts) for name, depth in zip(names, config.decoder_blocks, strict=True)
@@ -100,59 +92,70 @@ class Decoder(nn.Module):
 
 
 class DetailBlock(nn.Module):
-    """One block of the refiner: mix the frequencies of patches between two 1×1 convolutions, residual.
+    """One block of the refiner: mix details between two 1×1 convolutions, residual; then noise, if there is any.
 
     Args:
-        width: Channels of input and output.
-        expansion: Expanded channels as a multiple of `width`.
-        scale: Start value of the residual scale.
-        offset: Pixels by which the patch grid is moved.
+        config: The network's configuration.
+        refiner: Its refiner's.
+        index: The block's place among its like.
     """
 
-    def __init__(self, width: int, expansion: float, scale: float, offset: int) -> None:
+    def __init__(self, config: HFIRConfig, refiner: RefinerConfig, index: int) -> None:
         super().__init__()
-        half = gated_width(width, expansion)
+        width, half = config.width, gated_width(config.width, config.expansion)
         self.norm = ChannelNorm(width)
         self.mix = nn.Sequential(
             nn.Conv2d(width, 2 * half, 1),
-            PatchDFT(2 * half, offset),
+            DETAIL_MIXERS[refiner.kind](2 * half, index),
             SimpleGate(),
             ConvGate(half),
             nn.Conv2d(half, width, 1),
         )
-        self.scale = residual_scale(width, scale)
+        self.scale = residual_scale(width, config.residual_scale)
+        self.noise = NoiseInjection(width) if refiner.noise else None
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    def forward(self, x: Float[Tensor, "b c h w"], flow: Flow) -> Float[Tensor, "b c h w"]:
         """Return refined features, shaped like `x`."""
-        return x + self.scale * self.mix(self.norm(x))
+        x = x + self.scale * self.mix(self.norm(x))
+        return x if self.noise is None else self.noise(x, flow.noise)
 
 
-class DetailRefiner(nn.Sequential):
-    """`depth` detail blocks at full resolution; every other one has its patch grid moved by half a patch."""
+class DetailRefiner(nn.Module):
+    """`depth` detail blocks at full resolution, then their experts, if there are any."""
 
-    def __init__(self, config: HFIRConfig, depth: int) -> None:
-        super().__init__(
-            *(
-                DetailBlock(config.width, config.expansion, config.residual_scale, i % 2 * (PATCH // 2))
-                for i in range(depth)
-            )
-        )
+    def __init__(self, config: HFIRConfig, refiner: RefinerConfig) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(DetailBlock(config, refiner, i) for i in range(refiner.depth))
+        self.experts = _experts(config, "refiner")
+
+    def forward(self, x: Float[Tensor, "b c h w"], flow: Flow) -> Float[Tensor, "b c h w"]:
+        """Return the refined high band, shaped like `x`."""
+        for block in self.blocks:
+            x = block(x, flow)
+        return x if self.experts is None else self.experts(x, flow)
 
 
 def _trunk_block(config: HFIRConfig, channels: int) -> TrunkBlock:
-    mixer = MIXERS[config.mixer.kind]
-    mix = partial(mixer, config=config.mixer, fused=config.fused)
-    return TrunkBlock(channels, mix, config.expansion, config.residual_scale)
+    mix = partial(MIXERS[config.mixer.kind], config=config.mixer, fused=config.fused)
+    return TrunkBlock(
+        channels, mix, config.expansion, config.residual_scale, channel_attention=config.channel_attention
+    )
 
 
-def _attention_block(config: HFIRConfig, channels: int, shifted: bool) -> nn.Module:
-    if config.attention is None:  # the caller asked only where there is attention
-        raise ValueError("attention is None: this network has no attention block")
-    return ATTENTIONS[config.attention.kind](
-        channels,
-        window_size=config.attention.window_size,
-        num_heads=config.attention.num_heads,
+def _attention_block(config: HFIRConfig, attention: AttentionConfig, channels: int, *, shifted: bool) -> WAGFFN:
+    attend = ATTENTIONS[attention.kind](channels, attention, shifted=shifted)
+    return WAGFFN(channels, attend, expansion=config.expansion, scale=config.residual_scale)
+
+
+def _experts(config: HFIRConfig, place: str) -> MoEX | None:
+    """Return the experts at the end of a stage, or None where it has none."""
+    if config.experts is None or place not in config.experts.stages:
+        return None
+    return MoEX(
+        config.channels_at(place),
+        config.experts,
         expansion=config.expansion,
+        cue_channels=0 if config.frequency_split is None else config.width,
         scale=config.residual_scale,
-        shifted=shifted,
+        place=place,
     )

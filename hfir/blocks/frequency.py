@@ -14,9 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.gating import Gate
-
-PATCH = 8
-"""Side of the patches whose frequencies are mixed, in pixels."""
+from hfir.config import DFT_PX as PATCH
 
 
 class Bands(NamedTuple):
@@ -75,6 +73,11 @@ def real_dft_matrix(n: int) -> Float[Tensor, "n n"]:
         rows.append(math.sqrt(2 / n) * torch.sin(2 * math.pi * f * t / n))
     rows.append(math.sqrt(1 / n) * torch.cos(math.pi * t))
     return torch.stack(rows).float()
+
+
+def grid_offset(index: int) -> int:
+    """Return by how many pixels the patch grid of the block of an index is moved: every other one by half a patch."""
+    return index % 2 * (PATCH // 2)
 
 
 class PatchDFT(nn.Module):

@@ -20,22 +20,6 @@ def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor,
     return F.pad(x, (0, right - mirrored[1], 0, below - mirrored[3]), mode="replicate")
 
 
-class NearestBase(nn.Module):
-    """The image that the network adds to: each input pixel repeated; at scale 1 the input itself.
-
-    Args:
-        upscale: Factor between input and output side.
-    """
-
-    def __init__(self, upscale: int) -> None:
-        super().__init__()
-        self.upscale = upscale
-
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
-        """Return the enlarged image."""
-        return F.pixel_shuffle(x.repeat_interleave(self.upscale**2, dim=1), self.upscale)
-
-
 class BicubicBase(nn.Module):
     """The image that the network adds to: bicubic enlargement (Keys, 1981; a = -0.5), at scale 1 the input itself.
 

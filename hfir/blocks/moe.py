@@ -1,8 +1,8 @@
-"""Sparse mixture of experts, routed per image.
+"""Sparse mixture of experts, routed per image or per window.
 
-Top-k routing with load balancing: Switch Transformers (Fedus et al., 2022, arXiv 2101.03961). Experts are stored as
-stacked weights, and each image gathers those of its experts: the cost is k experts at any batch size, the graph has
-no branch on data (so it exports), and nothing depends on what else is in the batch.
+Top-k routing with load balancing: Switch Transformers (Fedus et al., 2022, arXiv 2101.03961). Experts are stacked
+weights. Only chosen experts compute, at any batch size: each expert present takes the images (or windows) that chose
+it. Nothing depends on what else is in the batch.
 """
 
 from dataclasses import dataclass, field
@@ -10,29 +10,40 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hfir.blocks.ffn import gated_width
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
+from hfir.blocks.windows import cut, reach
+from hfir.config import ROUTING_PX, MoEConfig
 
 
 class Routing(NamedTuple):
-    """What one router decided for a batch."""
+    """What one router decided for a batch; `n = b · windows` rows, the windows of one image after the other."""
 
     logits: Tensor
-    """[b e], fp32."""
+    """[n e], fp32."""
     chosen: Tensor
-    """[b k], expert numbers, best first."""
+    """[n k], expert numbers, best first."""
+    windows: int = 1
+    """Decisions an image: 1 where the image is routed as a whole."""
+    place: str = ""
+    """The stage."""
 
 
 @dataclass(slots=True)
 class Flow:
-    """What travels beside the features: a cue for the routers, and what they decided."""
+    """What travels beside the features: what the routers and the noise are told, and what the routers decided."""
 
     cue: Tensor | None = None
     """[b width], means of the stem's high band, or None without a frequency split."""
+    condition: Tensor | None = None
+    """[b q], a descriptor of the degradation, or None."""
+    noise: Tensor | None = None
+    """[b 1 h w], noise to inject at full resolution, or None."""
     routings: list[Routing] = field(default_factory=list)
 
 
@@ -57,27 +68,67 @@ class ExpertBank(nn.Module):
         self.project = _stacked(num_experts, channels, half)
         self.project_bias = _stacked(num_experts, channels, fan_in=half)
 
-    def forward(self, x: Float[Tensor, "b c h w"], expert: Int[Tensor, " b"]) -> Float[Tensor, "b c h w"]:
-        """Return each image through the one expert chosen for it."""
+    def forward(
+        self,
+        x: Float[Tensor, "n c h w"],
+        expert: Int[Tensor, " n"],
+        inside: Float[Tensor, "n 1 h w"] | None = None,
+    ) -> Float[Tensor, "n c p q"]:
+        """Return each row through the one expert chosen for it.
+
+        Args:
+            x: Features of images, or of windows with one more pixel at each side.
+            expert: The expert of each row.
+            inside: For windows: 1 inside the image, 0 beyond it. The output lacks the additional pixels.
+        """
+        if x.device.type == "meta" or torch.compiler.is_compiling():
+            return self._by_weights(x, expert, inside)
+        return self._by_rows(x, expert, inside)
+
+    def _by_rows(self, x: Tensor, expert: Tensor, inside: Tensor | None) -> Tensor:
+        """Give each expert present its rows: plain convolutions, the fastest there are."""
+        present = expert.unique().tolist()
+        if len(present) == 1:
+            return self._one(x, present[0], inside)
+        rows = [(expert == e).nonzero()[:, 0] for e in present]
+        done = [
+            self._one(x[own], e, None if inside is None else inside[own]) for e, own in zip(present, rows, strict=True)
+        ]
+        return torch.cat(done)[torch.argsort(torch.cat(rows))]
+
+    def _one(self, x: Tensor, expert: int, inside: Tensor | None) -> Tensor:
+        hidden = self.look.shape[1]
+        y = F.conv2d(x, self.expand[expert, :, :, None, None], self.expand_bias[expert])
+        y = y if inside is None else y * inside.to(y.dtype)
+        kernel = self.look[expert].view(hidden, 1, 3, 3)
+        y = F.conv2d(y, kernel, self.look_bias[expert], padding=int(inside is None), groups=hidden)
+        a, b = y.chunk(2, dim=1)
+        return F.conv2d(F.gelu(a) * b, self.project[expert, :, :, None, None], self.project_bias[expert])
+
+    def _by_weights(self, x: Tensor, expert: Tensor, inside: Tensor | None) -> Tensor:
+        """Gather the weights of each row's expert: no branch on data, so the graph exports and compiles."""
         y = _pointwise(x, self.expand[expert], self.expand_bias[expert])
-        y = _depthwise(y, self.look[expert], self.look_bias[expert])
+        y = y if inside is None else y * inside.to(y.dtype)
+        y = _depthwise(y, self.look[expert], self.look_bias[expert], padding=int(inside is None))
         a, b = y.chunk(2, dim=1)
         return _pointwise(F.gelu(a) * b, self.project[expert], self.project_bias[expert])
 
 
 class MoEX(nn.Module):
-    """A residual mixture of experts: the router looks at the image's means, the best `top_k` experts work.
+    """A residual mixture of experts: a router looks at means of the features, the best `top_k` experts work.
 
     With one expert its probability stays a factor (so that the router learns); with two, the gates sum to 1.
-    Equal logits are told apart by expert number, so that routing is deterministic.
+    Equal logits are told apart by expert number, so that routing is deterministic. Routed per window, the decision
+    is local: the router sees the window alone, and experts see one pixel beyond it, so windows leave no seam where
+    they agree.
 
     Args:
         channels: Channels of input and output.
-        num_experts: Experts, >= 2.
-        top_k: Experts per image, 1 or 2.
+        config: How many experts, and how they are chosen.
         expansion: Of the experts.
-        cue_channels: Channels of `Flow.cue`; 0 where there is none.
+        cue_channels: Channels of `Flow.cue`; 0 where there is none. Not used per window.
         scale: Start value of the residual scale.
+        place: The stage, for those who read the decisions.
     """
 
     tie_break: Tensor
@@ -85,46 +136,90 @@ class MoEX(nn.Module):
     def __init__(
         self,
         channels: int,
+        config: MoEConfig,
         *,
-        num_experts: int,
-        top_k: int,
         expansion: float,
         cue_channels: int,
         scale: float,
+        place: str = "",
     ) -> None:
         super().__init__()
-        self.top_k = top_k
+        self.config, self.place = config, place
+        self.per_window = config.routing == "window"
         self.norm = ChannelNorm(channels)
-        self.router = nn.Linear(channels + cue_channels, num_experts)
-        self.experts = ExpertBank(num_experts, channels, expansion)
+        self.router = nn.Linear(channels + (0 if self.per_window else cue_channels), config.num_experts)
+        self.conditioned = None
+        if config.condition_channels:
+            self.conditioned = nn.Linear(config.condition_channels, config.num_experts, bias=False)
+            nn.init.zeros_(self.conditioned.weight)
+        self.experts = ExpertBank(config.num_experts, channels, expansion)
         self.scale = residual_scale(channels, scale)
-        self.register_buffer("tie_break", -1e-6 * torch.arange(num_experts), persistent=False)
+        self.register_buffer("tie_break", -1e-6 * torch.arange(config.num_experts), persistent=False)
 
     def forward(self, x: Float[Tensor, "b c h w"], flow: Flow) -> Float[Tensor, "b c h w"]:
         """Return the block's output, shaped like `x`; the decision is added to `flow.routings`."""
         features = self.norm(x)
-        gates, routing = self.route(features, flow.cue)
+        if self.per_window:
+            return x + self.scale * self._in_windows(features, flow)
+        means = features.mean(dim=(2, 3)).float()
+        known = means if flow.cue is None else torch.cat([means, flow.cue.float()], dim=1)
+        gates, routing = self.route(known, flow.condition)
         flow.routings.append(routing)
-        mixed = torch.zeros_like(x)
-        for k in range(self.top_k):
-            mixed = mixed + gates[:, k, None, None, None] * self.experts(features, routing.chosen[:, k])
-        return x + self.scale * mixed
+        return x + self.scale * self._mixed(features, gates.to(x.dtype), routing.chosen)
 
     def route(
-        self, features: Float[Tensor, "b c h w"], cue: Float[Tensor, "b q"] | None
-    ) -> tuple[Float[Tensor, "b k"], Routing]:
-        """Return the gate of each chosen expert, and the decision; logits and softmax are fp32."""
-        means = features.mean(dim=(2, 3)).float()
-        known = means if cue is None else torch.cat([means, cue.float()], dim=1)
-        # A sum of products, not a matrix product: autocast leaves it in fp32.
+        self, known: Float[Tensor, "n q"], condition: Float[Tensor, "b d"] | None = None
+    ) -> tuple[Float[Tensor, "n k"], Routing]:
+        """Return the gate of each chosen expert, and the decision; logits and softmax are fp32.
+
+        Args:
+            known: What the router sees of each row: fp32 means.
+            condition: A descriptor of each image's degradation, or None.
+        """
+        # Sums of products, not matrix products: autocast leaves them in fp32.
         logits = (known[:, None] * self.router.weight.float()).sum(dim=2) + self.router.bias.float()
+        if condition is not None and self.conditioned is not None:
+            told = (condition.float()[:, None] * self.conditioned.weight.float()).sum(dim=2)
+            logits = logits + told.repeat_interleave(logits.shape[0] // told.shape[0], dim=0)
+        logits = logits / self.config.temperature
+        if self.training and self.config.noise:
+            logits = logits + self.config.noise * torch.randn_like(logits)
         # Measured from the best one: added to large logits, the tie-break would be lost in rounding.
         behind = logits - logits.amax(dim=1, keepdim=True)
-        chosen = torch.topk(behind + self.tie_break, self.top_k, dim=1).indices
+        chosen = torch.topk(behind + self.tie_break, self.config.top_k, dim=1).indices
         gates = torch.softmax(logits, dim=1).gather(1, chosen)
-        if self.top_k > 1:
+        if self.config.top_k > 1:
             gates = gates / gates.sum(dim=1, keepdim=True)
-        return gates.to(features.dtype), Routing(logits=logits, chosen=chosen)
+        return gates, Routing(logits=logits, chosen=chosen, place=self.place)
+
+    def _mixed(self, rows: Tensor, gates: Tensor, chosen: Tensor, inside: Tensor | None = None) -> Tensor:
+        """Return the weighed sum of each row's experts."""
+        parts = [
+            gates[:, k, None, None, None] * self.experts(rows, chosen[:, k], inside) for k in range(chosen.shape[1])
+        ]
+        return parts[0] if len(parts) == 1 else parts[0] + parts[1]
+
+    def _in_windows(self, features: Tensor, flow: Flow) -> Tensor:
+        """Route and mix the windows of the features, and put them together again."""
+        b, _, h, w = features.shape
+        padded = F.pad(features, (0, -w % ROUTING_PX, 0, -h % ROUTING_PX))
+        rows = rearrange(cut(padded, ROUTING_PX, 1), "b c i p j q -> (b i j) c p q")
+        inside = self._inside(h, w).repeat(b, 1, 1, 1)
+        own = inside[:, :, 1:-1, 1:-1]
+        means = (rows[:, :, 1:-1, 1:-1] * own).float().sum(dim=(2, 3)) / own.sum(dim=(2, 3))
+        gates, routing = self.route(means, flow.condition)
+        flow.routings.append(routing._replace(windows=rows.shape[0] // b))
+        mixed = self._mixed(rows, gates.to(rows.dtype), routing.chosen, inside)
+        columns = padded.shape[3] // ROUTING_PX
+        whole = rearrange(mixed, "(b i j) c p q -> b c (i p) (j q)", b=b, j=columns)
+        return whole[..., :h, :w]
+
+    def _inside(self, h: int, w: int) -> Float[Tensor, "n 1 p q"]:
+        """Return 1 for each pixel of the windows that lies in the image, 0 beyond."""
+        device = self.tie_break.device
+        axes = [reach(side + -side % ROUTING_PX, ROUTING_PX, 1, device) for side in (h, w)]
+        rows, columns = (((a >= 0) & (a < side)).float() for a, side in zip(axes, (h, w), strict=True))
+        return rearrange(rows[:, None, :, None] * columns[:, None, :], "i j p q -> (i j) 1 p q")
 
 
 def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:
@@ -134,15 +229,15 @@ def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:
 
 
 def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """1×1 convolution with weights [b o i] of its own for each image: one batched matrix product."""
+    """1×1 convolution with weights [b o i] of its own for each row: one batched matrix product."""
     h, w = x.shape[-2:]
     y = torch.baddbmm(bias[:, None], x.permute(0, 2, 3, 1).flatten(1, 2), weight.transpose(1, 2))
     return y.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
 
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """3×3 depth-wise convolution with weights [b c 9] of its own for each image: one grouped convolution."""
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+    """3×3 depth-wise convolution with weights [b c 9] of its own for each row: one grouped convolution."""
     b, c, h, w = x.shape
     kernel = weight.reshape(b * c, 1, 3, 3)
-    y = F.conv2d(x.reshape(1, b * c, h, w), kernel, bias.flatten(), padding=1, groups=b * c)
-    return y.view(b, c, h, w)
+    y = F.conv2d(x.reshape(1, b * c, h, w), kernel, bias.flatten(), padding=padding, groups=b * c)
+    return y.view(b, c, *y.shape[-2:])

@@ -40,9 +40,18 @@ class TrunkBlock(nn.Module):
         mix: Maker of the spatial mixing: expanded channels -> module that keeps the shape.
         expansion: Expanded channels as a multiple of `channels`.
         scale: Start value of β and γ.
+        channel_attention: Whether there is SCA; without it the block is local.
     """
 
-    def __init__(self, channels: int, mix: Callable[[int], nn.Module], expansion: float, scale: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        mix: Callable[[int], nn.Module],
+        expansion: float,
+        scale: float,
+        *,
+        channel_attention: bool = True,
+    ) -> None:
         super().__init__()
         half = gated_width(channels, expansion)
         self.norm_mix = ChannelNorm(channels)
@@ -50,7 +59,7 @@ class TrunkBlock(nn.Module):
             nn.Conv2d(channels, 2 * half, 1),
             mix(2 * half),
             SimpleGate(),
-            ChannelAttention(half),
+            ChannelAttention(half) if channel_attention else nn.Identity(),
             nn.Conv2d(half, channels, 1),
         )
         self.norm_ffn = ChannelNorm(channels)

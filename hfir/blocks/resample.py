@@ -1,9 +1,14 @@
 """Changing resolution: down and up inside the network, and from features to the image."""
 
+import math
+
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from hfir.blocks.sampling import places, sample
 
 
 class StridedDown(nn.Module):
@@ -53,6 +58,35 @@ class NearestUp(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at twice the side."""
         return F.interpolate(self.conv(x), scale_factor=2.0, mode="nearest")
+
+
+class DySampleUp(nn.Module):
+    """Double the side by sampling between the pixels, where the content says (DySample, arXiv 2308.15085).
+
+    1×1 to the channels, then bilinear samples whose places each group of channels moves; the moves are limited by a
+    factor of 0.25 and start near zero, so it starts as bilinear enlargement. Places are fp32 in any precision.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.groups = math.gcd(out_channels, 4)
+        self.moves = nn.Conv2d(out_channels, 8 * self.groups, 1)
+        nn.init.normal_(self.moves.weight, std=0.001)
+        if self.moves.bias is not None:
+            nn.init.zeros_(self.moves.bias)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
+        """Return features at twice the side."""
+        y = self.conv(x)
+        h, w = y.shape[-2:]
+        moves = 0.25 * F.pixel_shuffle(self.moves(y).float(), 2)
+        rows, columns = rearrange(moves, "b (t g) h w -> t (b g) h w", t=2)
+        rows = rows + places(h, 2, y.device)[:, None]
+        columns = columns + places(w, 2, y.device)
+        grouped = rearrange(y, "b (g d) h w -> (b g) d h w", g=self.groups)
+        sampled = sample(grouped, rows, columns, outside="border")
+        return rearrange(sampled, "(b g) d h w -> b (g d) h w", g=self.groups)
 
 
 def repeat_for_shuffle_(conv: nn.Conv2d, factor: int) -> None:

@@ -25,7 +25,7 @@ class ParameterCounts(NamedTuple):
     deploy_m: float
     train_m: float
     active_m: float
-    """Of the deploy form, with the experts that one image uses only."""
+    """Of the deploy form, with the experts that one image (or window) uses only."""
 
 
 def count_parameters(config: HFIRConfig) -> ParameterCounts:
@@ -102,4 +102,4 @@ def _numel(model: nn.Module) -> int:
 
 def _idle_expert_parameters(mixture: MoEX) -> float:
     experts = mixture.experts.expand.shape[0]
-    return _numel(mixture.experts) * (experts - mixture.top_k) / experts
+    return _numel(mixture.experts) * (experts - mixture.config.top_k) / experts

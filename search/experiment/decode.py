@@ -6,6 +6,8 @@ from typing import Any
 
 from hfir.config import (
     AttentionConfig,
+    ChannelAttentionConfig,
+    DeformableRefinerConfig,
     DFTRefinerConfig,
     FrequencySplitConfig,
     HFIRConfig,
@@ -13,6 +15,7 @@ from hfir.config import (
     MixerConfig,
     MoEConfig,
     NAFConfig,
+    RefinerConfig,
     WindowAttentionConfig,
 )
 from search.experiment.table import DIMENSIONS
@@ -39,12 +42,14 @@ def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
         bottleneck_blocks=_int(genotype, "bottleneck_blocks"),
         decoder_blocks=tuple(_int(genotype, f"decoder_blocks.{i}") for i in range(levels, 0, -1)),
         mixer=_mixer(genotype),
+        channel_attention=bool(_value(genotype, "channel_attention")),
         expansion=float(genotype["expansion"]),
         attention=_attention(genotype, levels),
         experts=_experts(genotype, levels),
         downsampler=str(_value(genotype, "downsampler")),
         upsampler=str(_value(genotype, "upsampler")),
-        frequency_split=FrequencySplitConfig() if _value(genotype, "frequency_split") else None,
+        skip=str(_value(genotype, "skip")),
+        frequency_split=_frequency_split(genotype),
         refiner=_refiner(genotype),
     )
 
@@ -67,12 +72,18 @@ def _mixer(genotype: Genotype) -> MixerConfig:
 
 
 def _attention(genotype: Genotype, levels: int) -> AttentionConfig | None:
-    if _value(genotype, "attention") == "none":
+    kind = _value(genotype, "attention")
+    if kind == "none":
         return None
+    num_heads, stages = _int(genotype, "num_heads"), _stages(str(genotype["attention_stages"]), levels)
+    if kind == ChannelAttentionConfig.kind:
+        return ChannelAttentionConfig(num_heads=num_heads, stages=stages)
     return WindowAttentionConfig(
         window_size=_int(genotype, "window_size"),
-        num_heads=_int(genotype, "num_heads"),
-        stages=_stages(str(genotype["attention_stages"]), levels),
+        num_heads=num_heads,
+        overlap=float(_value(genotype, "window_overlap")),
+        num_tokens=int(_value(genotype, "global_tokens")),
+        stages=stages,
     )
 
 
@@ -82,14 +93,25 @@ def _experts(genotype: Genotype, levels: int) -> MoEConfig | None:
     return MoEConfig(
         num_experts=_int(genotype, "num_experts"),
         top_k=_int(genotype, "top_k"),
+        routing=str(_value(genotype, "expert_routing")),
+        temperature=float(_value(genotype, "expert_temperature")),
+        noise=float(_value(genotype, "expert_noise")),
         stages=_stages(str(genotype["expert_stages"]), levels),
     )
 
 
-def _refiner(genotype: Genotype) -> DFTRefinerConfig | None:
-    if _value(genotype, "refiner") == "none":
+def _frequency_split(genotype: Genotype) -> FrequencySplitConfig | None:
+    if not _value(genotype, "frequency_split"):
         return None
-    return DFTRefinerConfig(depth=_int(genotype, "refiner_depth"))
+    return FrequencySplitConfig(kernel_size=int(_value(genotype, "split_kernel_size")))
+
+
+def _refiner(genotype: Genotype) -> RefinerConfig | None:
+    kind = _value(genotype, "refiner")
+    if kind == "none":
+        return None
+    make = DFTRefinerConfig if kind == DFTRefinerConfig.kind else DeformableRefinerConfig
+    return make(depth=_int(genotype, "refiner_depth"), noise=bool(_value(genotype, "refiner_noise")))
 
 
 def _stages(text: str, levels: int) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from hfir.config import WINDOW_SIZES
+from hfir.config import TOKEN_COUNTS, WINDOW_OVERLAPS, WINDOW_SIZES
 from search.experiment.values import SWITCH, Number, OneOf, SumOf, Values, Whole
 from search.types import Scalar
 
@@ -64,16 +64,18 @@ def _more_than_one(value: Any) -> bool:
 
 MAX_LEVELS = 3
 STAGE_NAMES = ("enc1", "enc2", "enc3", "mid", "dec3", "dec2", "dec1", "deepest")
+EXPERT_STAGE_NAMES = (*STAGE_NAMES, "refiner")
 _STAGES_RULE = (
     "stages joined by '+': enc1, enc2, enc3, mid, dec3, dec2, dec1, or deepest (encoder, bottleneck and "
     "decoder at the deepest level)"
 )
 _LARGE_KERNEL = Needs("mixer", _is("large_kernel"), "large_kernel")
-_ATTENTION = Needs("attention", _is("window"), "window")
+_ATTENTION = Needs("attention", _is("window", "channel"), "window or channel")
+_WINDOWS = Needs("attention", _is("window"), "window")
 _EXPERTS = Needs("num_experts", _more_than_one, "more than 1")
 _RESAMPLING = Needs("levels", _more_than_one, "more than 1")
 _SPLIT = Needs("frequency_split", _is(True), "true")
-_REFINER = Needs("refiner", _is("dft"), "dft")
+_REFINER = Needs("refiner", _is("dft", "deformable"), "dft or deformable")
 
 _ROWS = (
     Dimension(
@@ -137,6 +139,13 @@ _ROWS = (
         needs=_LARGE_KERNEL,
     ),
     Dimension(
+        name="channel_attention",
+        about="Whether blocks scale their channels by means over the image; without it tiles equal the whole image.",
+        values=SWITCH,
+        rule="true or false",
+        default=True,
+    ),
+    Dimension(
         name="expansion",
         about="How much wider a block is inside than outside.",
         values=Number(1.0, 4.0),
@@ -146,8 +155,8 @@ _ROWS = (
     Dimension(
         name="attention",
         about="Attention after the blocks of attention_stages.",
-        values=OneOf(("none", "window")),
-        rule="none or window",
+        values=OneOf(("none", "window", "channel")),
+        rule="none, window or channel",
         default="none",
         off="none",
     ),
@@ -157,7 +166,23 @@ _ROWS = (
         values=OneOf(WINDOW_SIZES),
         rule="4, 8, 12 or 16 pixels",
         default=8,
-        needs=_ATTENTION,
+        needs=_WINDOWS,
+    ),
+    Dimension(
+        name="window_overlap",
+        about="By how much of its side the window that is looked at is larger than the one that looks.",
+        values=OneOf(WINDOW_OVERLAPS),
+        rule="0 or 0.5 of the side",
+        default=0.0,
+        needs=_WINDOWS,
+    ),
+    Dimension(
+        name="global_tokens",
+        about="Summaries of the whole image that every window sees; with them tiles differ from the whole image.",
+        values=OneOf(TOKEN_COUNTS),
+        rule="0, 4, 8 or 16 summaries",
+        default=0,
+        needs=_WINDOWS,
     ),
     Dimension(
         name="num_heads",
@@ -185,17 +210,41 @@ _ROWS = (
     ),
     Dimension(
         name="top_k",
-        about="Experts that one image is sent to.",
+        about="Experts that one image, or window, is sent to.",
         values=Whole(1, 2),
-        rule="1 or 2 experts per image",
+        rule="1 or 2 experts per image or window",
         default=1,
+        needs=_EXPERTS,
+    ),
+    Dimension(
+        name="expert_routing",
+        about="What is sent to experts: the image as a whole, or each 16×16 window of a stage's features.",
+        values=OneOf(("image", "window")),
+        rule="image or window",
+        default="image",
+        needs=_EXPERTS,
+    ),
+    Dimension(
+        name="expert_temperature",
+        about="Divides the routers' logits; larger is more even.",
+        values=Number(0.1, 10.0),
+        rule="0.1..10",
+        default=1.0,
+        needs=_EXPERTS,
+    ),
+    Dimension(
+        name="expert_noise",
+        about="Standard deviation of what is added to the routers' logits while training.",
+        values=Number(0.0, 1.0),
+        rule="0..1",
+        default=0.0,
         needs=_EXPERTS,
     ),
     Dimension(
         name="expert_stages",
         about="Stages with a mixture of experts.",
-        values=SumOf(STAGE_NAMES),
-        rule=_STAGES_RULE,
+        values=SumOf(EXPERT_STAGE_NAMES),
+        rule=f"{_STAGES_RULE}, or refiner",
         default="mid",
         needs=_EXPERTS,
     ),
@@ -210,10 +259,17 @@ _ROWS = (
     Dimension(
         name="upsampler",
         about="How the side is doubled back from level to level.",
-        values=OneOf(("pixelshuffle", "nearest")),
-        rule="pixelshuffle or nearest",
+        values=OneOf(("pixelshuffle", "nearest", "dysample")),
+        rule="pixelshuffle, nearest or dysample",
         default="pixelshuffle",
         needs=_RESAMPLING,
+    ),
+    Dimension(
+        name="skip",
+        about="How the decoder joins what the encoder sends across.",
+        values=OneOf(("gated", "add", "concat")),
+        rule="gated, add or concat",
+        default="gated",
     ),
     Dimension(
         name="frequency_split",
@@ -224,10 +280,18 @@ _ROWS = (
         off=False,
     ),
     Dimension(
+        name="split_kernel_size",
+        about="Side of the blur that makes the smooth band, in pixels.",
+        values=Whole(3, 7, 2),
+        rule="3, 5 or 7 pixels",
+        default=5,
+        needs=_SPLIT,
+    ),
+    Dimension(
         name="refiner",
         about="Detail branch on the high band.",
-        values=OneOf(("none", "dft")),
-        rule="none or dft",
+        values=OneOf(("none", "dft", "deformable")),
+        rule="none, dft or deformable",
         default="none",
         needs=_SPLIT,
         off="none",
@@ -238,6 +302,14 @@ _ROWS = (
         values=Whole(1, 8),
         rule="1..8 blocks",
         default=1,
+        needs=_REFINER,
+    ),
+    Dimension(
+        name="refiner_noise",
+        about="Whether the refiner can inject noise in the GAN stage of a full training; silent in the proxy.",
+        values=SWITCH,
+        rule="true or false",
+        default=False,
         needs=_REFINER,
     ),
 )

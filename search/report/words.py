@@ -178,21 +178,26 @@ def _attention(attention: Mapping[str, Any] | None) -> str:
     if attention is None:
         return "no attention"
     where = " and ".join(attention["stages"])
-    heads = count(attention["num_heads"], "head")
-    return f"{attention['kind']} attention ({attention['window_size']} px, {heads}) in {where}"
+    what = [f"{attention['window_size']} px"] if "window_size" in attention else []
+    what.append(count(attention["num_heads"], "head"))
+    what += ["overlapping"] if attention.get("overlap") else []
+    what += [f"{attention['num_tokens']} tokens"] if attention.get("num_tokens") else []
+    return f"{attention['kind']} attention ({', '.join(what)}) in {where}"
 
 
 def _experts(experts: Mapping[str, Any] | None) -> str:
     if experts is None:
         return ""
     where = " and ".join(experts["stages"])
-    return f"{experts['num_experts']} experts (top {experts['top_k']}) in {where}"
+    per = ", per window" if experts.get("routing") == "window" else ""
+    return f"{experts['num_experts']} experts (top {experts['top_k']}{per}) in {where}"
 
 
 def _detail(config: Mapping[str, Any]) -> str:
     refiner = config.get("refiner")
     if refiner is not None:
-        return f"frequency split with a {str(refiner['kind']).upper()} refiner of depth {refiner['depth']}"
+        kind = {"dft": "DFT"}.get(refiner["kind"], refiner["kind"])
+        return f"frequency split with a {kind} refiner of depth {refiner['depth']}"
     return "frequency split" if config.get("frequency_split") is not None else ""
 
 

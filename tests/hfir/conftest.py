@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -19,24 +20,41 @@ from hfir import (
     build_model,
 )
 
+if TYPE_CHECKING:
+    from search.experiment import Experiment
+
 Draw = Callable[[int], HFIRConfig]
 Build = Callable[..., HydraFusionIR]
 
 
+class DrawFrom:
+    """Draws legal networks from a space: the same number, the same network."""
+
+    def seed_of(self, experiment: "Experiment", number: int) -> int:
+        """The first seed of a number whose point is a legal network."""
+        for attempt in count():
+            seed = number + 1_000_003 * attempt
+            with suppress(ConfigError):
+                experiment.decode(experiment.space.sample(seed))
+                return seed
+        raise AssertionError("count ends")
+
+    def __call__(self, experiment: "Experiment") -> Draw:
+        return lambda number: experiment.decode(experiment.space.sample(self.seed_of(experiment, number)))
+
+
 @pytest.fixture(scope="session")
-def drawn() -> Draw:
+def draw_from() -> DrawFrom:
+    """What draws networks from an experiment's space."""
+    return DrawFrom()
+
+
+@pytest.fixture(scope="session")
+def drawn(draw_from: DrawFrom) -> Draw:
     """The legal configuration of the efficient space that a number stands for."""
     from search.experiment import load_experiment  # most tests here need the network alone
 
-    experiment = load_experiment("efficient")
-
-    def draw(number: int) -> HFIRConfig:
-        for attempt in count():
-            with suppress(ConfigError):
-                return experiment.decode(experiment.space.sample(number + 1_000_003 * attempt))
-        raise AssertionError("count ends")
-
-    return draw
+    return draw_from(load_experiment("efficient"))
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,10 @@ def test_equal_configurations_give_equal_bytes(everything):
         ({"upscal": 2}, ("upscal", "'upscale'")),
         ({"mixer": {"kind": "large_kernel", "kernelsize": 7}}, ("mixer.kernelsize", "'kernel_size'")),
         ({"experts": {"topk": 1}}, ("experts.topk", "'top_k'")),
-        ({"attention": {"kind": "window", "zzz": 1}}, ("attention.zzz", "window_size, num_heads, stages")),
+        (
+            {"attention": {"kind": "window", "zzz": 1}},
+            ("attention.zzz", "window_size, num_heads, overlap, num_tokens, stages"),
+        ),
         ({"mixer": {"kind": "nafnet"}}, ("mixer.kind", "'nafnet'", "naf, large_kernel")),
         ({"refiner": {"depth": 1}}, ("refiner.kind", "None", "dft")),
     ],

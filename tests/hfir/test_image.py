@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfir.blocks.image import BicubicBase, Head, NearestBase, bicubic_phases, pad_to_multiple
+from hfir.blocks.image import BicubicBase, Head, bicubic_phases, pad_to_multiple
 from search.tasks.resize import imresize
 
 
@@ -42,12 +42,6 @@ def test_a_flat_image_stays_flat_to_the_border(upscale: int, h: int, w: int):
     y = BicubicBase(3, upscale)(torch.full((1, 3, h, w), 0.6))
     assert y.shape == (1, 3, h * upscale, w * upscale)
     torch.testing.assert_close(y, torch.full_like(y, 0.6))
-
-
-def test_the_nearest_base_repeats_each_pixel():
-    x = torch.tensor([[1.0, 2.0]]).view(1, 1, 1, 2)
-    assert NearestBase(2)(x)[0, 0].tolist() == [[1, 1, 2, 2], [1, 1, 2, 2]]
-    assert torch.equal(NearestBase(1)(x), x)
 
 
 @given(st.integers(1, 20), st.integers(1, 20), st.sampled_from([1, 2, 4, 8]))

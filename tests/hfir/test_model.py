@@ -178,7 +178,7 @@ def test_the_parts_stand_where_the_configuration_puts_them(everything, built):
     assert shifts == [0, 2, 0, 2]  # every other block is shifted by half a window of 4
     experts = [name for name, module in model.named_modules() if type(module).__name__ == "MoEX"]
     assert experts == ["encoder.stages.1.experts", "bottleneck.experts"]
-    assert [block.mix[1].offset for block in model.refiner] == [0, 4]
+    assert [block.mix[1].offset for block in model.refiner.blocks] == [0, 4]
 
 
 def test_every_mixture_reports_its_decision(everything, built, image):

@@ -1,25 +1,34 @@
 """Mixtures of experts: what is routed where, and that only the chosen ones work and learn."""
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from hfir import MoEConfig
 from hfir.blocks.moe import ExpertBank, Flow, MoEX
 
 CHANNELS = 6
 seeds = st.integers(0, 9999)
 
 
-def mixture(num_experts: int = 4, top_k: int = 1, *, cue: int = 0, seed: int = 0) -> MoEX:
+def mixture(num_experts: int = 4, top_k: int = 1, *, cue: int = 0, seed: int = 0, **options: Any) -> MoEX:
     """A mixture whose router spreads the images: the start weights hardly tell normalised features apart."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        moe = MoEX(CHANNELS, num_experts=num_experts, top_k=top_k, expansion=2.0, cue_channels=cue, scale=0.5)
+        config = MoEConfig(num_experts=num_experts, top_k=top_k, **options)
+        moe = MoEX(CHANNELS, config, expansion=2.0, cue_channels=cue, scale=0.5)
         nn.init.normal_(moe.router.weight, std=4.0)
         nn.init.normal_(moe.norm.bias)
     return moe
+
+
+def means(x: Tensor) -> Tensor:
+    """What a router sees of images."""
+    return x.mean(dim=(2, 3)).float()
 
 
 def alone(bank: ExpertBank, expert: int, x: Tensor) -> Tensor:
@@ -39,8 +48,8 @@ def naive(moe: MoEX, x: Tensor) -> Tensor:
     for one in x.split(1):
         features = moe.norm(one)
         probability = torch.softmax(moe.router(features.mean(dim=(2, 3)))[0], dim=0)
-        best = probability.argsort(descending=True)[: moe.top_k].tolist()
-        total = sum(float(probability[e]) for e in best) if moe.top_k > 1 else 1.0
+        best = probability.argsort(descending=True)[: moe.config.top_k].tolist()
+        total = sum(float(probability[e]) for e in best) if moe.config.top_k > 1 else 1.0
         mixed = sum(float(probability[e]) / total * alone(moe.experts, e, features) for e in best)
         out.append(one + moe.scale * mixed)
     return torch.cat(out)
@@ -67,7 +76,7 @@ def test_a_mixture_equals_a_loop_over_images_and_experts(image, top_k: int):
 @given(seeds, st.integers(1, 5), st.sampled_from([2, 3, 4, 8]))
 def test_two_gates_sum_to_one(image, seed: int, b: int, num_experts: int):
     moe = mixture(num_experts, top_k=2, seed=seed)
-    gates, routing = moe.route(image(b, CHANNELS, 3, 3, seed=seed), None)
+    gates, routing = moe.route(means(image(b, CHANNELS, 3, 3, seed=seed)))
     torch.testing.assert_close(gates.sum(dim=1), torch.ones(b))
     assert (gates[:, 0] >= gates[:, 1]).all()  # best first
     assert all(len(set(row)) == 2 for row in routing.chosen.tolist())
@@ -75,7 +84,7 @@ def test_two_gates_sum_to_one(image, seed: int, b: int, num_experts: int):
 
 @given(seeds, st.integers(1, 5))
 def test_one_gate_is_the_probability_of_the_best_expert(image, seed: int, b: int):
-    gates, routing = mixture(seed=seed).route(image(b, CHANNELS, 3, 3, seed=seed), None)
+    gates, routing = mixture(seed=seed).route(means(image(b, CHANNELS, 3, 3, seed=seed)))
     probability = torch.softmax(routing.logits, dim=1)
     torch.testing.assert_close(gates[:, 0], probability.amax(dim=1))
     assert torch.equal(routing.chosen[:, 0], probability.argmax(dim=1))
@@ -88,7 +97,7 @@ def test_equal_logits_go_to_the_first_experts(image, level: float, num_experts: 
     moe = mixture(num_experts, top_k)
     nn.init.zeros_(moe.router.weight)
     nn.init.constant_(moe.router.bias, level)
-    _, routing = moe.route(image(3, CHANNELS, 2, 2), None)
+    _, routing = moe.route(means(image(3, CHANNELS, 2, 2)))
     assert routing.chosen.tolist() == [list(range(top_k))] * 3
 
 
@@ -97,25 +106,26 @@ def test_the_larger_logit_wins_over_the_order(image):
     nn.init.zeros_(moe.router.weight)
     with torch.no_grad():
         moe.router.bias.copy_(torch.tensor([0.0, 2.0, 1.0, 3.0]))
-    assert moe.route(image(1, CHANNELS, 2, 2), None)[1].chosen.tolist() == [[3, 1]]
+    assert moe.route(means(image(1, CHANNELS, 2, 2)))[1].chosen.tolist() == [[3, 1]]
 
 
 @given(seeds)
 def test_the_decision_does_not_depend_on_the_rest_of_the_batch(image, seed: int):
     moe, x = mixture(top_k=2, seed=seed), image(4, CHANNELS, 4, 5, seed=seed)
     with torch.no_grad():
-        _, together = moe.route(x, None)
+        _, together = moe.route(means(x))
         for i in range(4):
-            _, own = moe.route(x[i : i + 1], None)
+            _, own = moe.route(means(x[i : i + 1]))
             torch.testing.assert_close(own.logits[0], together.logits[i], rtol=1e-5, atol=1e-5)
             assert own.chosen[0].tolist() == together.chosen[i].tolist()
 
 
 def test_the_cue_reaches_the_router(image):
     moe, x, cue = mixture(cue=3), image(1, CHANNELS, 4, 4), image(1, 3)
-    _, routing = moe.route(x, cue)
-    means = torch.cat([x.mean(dim=(2, 3)), cue], dim=1)
-    torch.testing.assert_close(routing.logits, moe.router(means), rtol=1e-4, atol=1e-4)
+    flow = Flow(cue=cue)
+    moe(x, flow)
+    known = torch.cat([means(moe.norm(x)), cue], dim=1)
+    torch.testing.assert_close(flow.routings[0].logits, moe.router(known), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
@@ -138,13 +148,88 @@ def test_bfloat16_stays_finite_and_the_router_in_fp32(image, top_k: int):
     with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
         assert moe(x, flow).isfinite().all()
         features = moe.norm(x)
-        inside = moe.route(features, None)[1].logits
+        inside = moe.route(means(features))[1].logits
     assert flow.routings[0].logits.dtype == torch.float32
     with torch.no_grad():  # and not only in name: autocast changes nothing
-        assert torch.equal(inside, moe.route(features, None)[1].logits)
+        assert torch.equal(inside, moe.route(means(features))[1].logits)
 
 
 def test_router_logits_are_fp32_in_a_half_precision_network(image):
     moe = mixture().to(torch.bfloat16)
-    gates, routing = moe.route(image(2, CHANNELS, 3, 3).to(torch.bfloat16), None)
-    assert (gates.dtype, routing.logits.dtype) == (torch.bfloat16, torch.float32)
+    flow = Flow()
+    y = moe(image(2, CHANNELS, 3, 3).to(torch.bfloat16), flow)
+    assert (y.dtype, flow.routings[0].logits.dtype) == (torch.bfloat16, torch.float32)
+
+
+@given(st.integers(1, 5), st.sampled_from([(1, 1), (5, 7), (18, 18)]), st.booleans(), seeds)
+def test_both_ways_of_choosing_experts_give_the_same(image, n: int, side: tuple[int, int], windows: bool, seed: int):
+    # By rows where a user runs it, by gathered weights where it is exported, compiled or counted.
+    bank, x = mixture(seed=seed).experts, image(n, CHANNELS, *side, seed=seed)
+    windows = windows and min(side) > 2
+    inside = (image(n, 1, *side, seed=1) > 0.3).float() if windows else None
+    expert = torch.randint(0, 4, (n,), generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        by_rows, by_weights = bank._by_rows(x, expert, inside), bank._by_weights(x, expert, inside)
+    assert by_rows.shape[-2:] == (tuple(s - 2 for s in side) if windows else side)
+    torch.testing.assert_close(by_rows, by_weights, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("h", "w"), [(16, 16), (33, 20), (5, 40), (1, 1), (48, 32)])
+def test_windows_that_agree_leave_no_seam(image, h: int, w: int):
+    # With one expert everywhere, routing per window is routing per image: also at the borders of the image.
+    per_window, per_image = (mixture(routing=routing, seed=4) for routing in ("window", "image"))
+    per_image.load_state_dict(per_window.state_dict())
+    for moe in (per_window, per_image):
+        nn.init.zeros_(moe.router.weight)
+        with torch.no_grad():
+            moe.router.bias.copy_(torch.tensor([0.0, 0.0, 3.0, 0.0]))
+    with torch.no_grad():
+        x = image(2, CHANNELS, h, w)
+        torch.testing.assert_close(per_window(x, Flow()), per_image(x, Flow()), rtol=1e-5, atol=1e-5)
+
+
+def test_each_window_goes_where_its_own_pixels_say(image):
+    moe, flow = mixture(routing="window"), Flow()
+    x = image(2, CHANNELS, 20, 33)
+    with torch.no_grad():
+        moe(x, flow)
+        routing, features = flow.routings[0], moe.norm(x)
+        assert (routing.windows, len(routing.logits)) == (6, 12)
+        for row, (b, i, j) in enumerate((b, i, j) for b in range(2) for i in range(2) for j in range(3)):
+            window = features[b : b + 1, :, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16]
+            torch.testing.assert_close(routing.logits[row], moe.router(means(window))[0], rtol=1e-4, atol=1e-4)
+
+
+def test_noise_moves_decisions_in_training_only(image):
+    moe, x = mixture(noise=10.0), means(image(8, CHANNELS, 4, 4))
+    moe.eval()
+    assert torch.equal(moe.route(x)[1].logits, moe.route(x)[1].logits)
+    moe.train()
+    assert not torch.equal(moe.route(x)[1].logits, moe.route(x)[1].logits)
+
+
+def test_a_higher_temperature_is_more_even(image):
+    x = means(image(5, CHANNELS, 4, 4))
+    cool, hot = (mixture(temperature=t).route(x) for t in (1.0, 8.0))
+    torch.testing.assert_close(cool[1].logits, 8 * hot[1].logits)
+    assert torch.equal(cool[1].chosen, hot[1].chosen)
+    assert (hot[0] < cool[0]).all()
+
+
+def test_a_condition_starts_without_say_and_then_decides(image):
+    moe, x = mixture(condition_channels=2), means(image(2, CHANNELS, 4, 4))
+    told = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert torch.equal(moe.route(x, told)[1].logits, moe.route(x)[1].logits)
+    with torch.no_grad():
+        moe.conditioned.weight[2, 0] = 100.0
+        moe.conditioned.weight[1, 1] = 100.0
+    assert moe.route(x, told)[1].chosen.flatten().tolist() == [2, 1]
+
+
+def test_a_condition_of_an_image_counts_for_all_its_windows(image):
+    moe, flow = mixture(condition_channels=2, routing="window"), Flow(condition=torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+    with torch.no_grad():
+        moe.conditioned.weight[2, 0] = 100.0
+        moe.conditioned.weight[1, 1] = 100.0
+        moe(image(2, CHANNELS, 20, 20), flow)
+    assert flow.routings[0].chosen.flatten().tolist() == [2] * 4 + [1] * 4

@@ -3,12 +3,13 @@
 import dataclasses
 
 import pytest
+import torch
 
-from hfir import HFIRConfig, WindowAttentionConfig
+from hfir import FrequencySplitConfig, HFIRConfig
 from hfir.config import _KINDS
-from hfir.slots import ALL, ATTENTIONS, DOWNSAMPLERS, MIXERS, UPSAMPLERS
+from hfir.slots import ALL, ATTENTIONS, DETAIL_MIXERS, DOWNSAMPLERS, MIXERS, SKIPS, UPSAMPLERS
 
-BASE = HFIRConfig(width=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1))
+BASE = HFIRConfig(width=8, encoder_blocks=(1, 1), decoder_blocks=(1, 1), frequency_split=FrequencySplitConfig())
 
 
 def with_part(slot: str, name: str) -> HFIRConfig:
@@ -33,7 +34,9 @@ def test_every_kind_that_a_configuration_names_has_its_slot(slot: str):
 
 
 def test_every_slot_is_listed():
-    assert set(map(id, ALL.values())) == set(map(id, (MIXERS, ATTENTIONS, DOWNSAMPLERS, UPSAMPLERS)))
+    assert set(map(id, ALL.values())) == set(
+        map(id, (MIXERS, ATTENTIONS, DOWNSAMPLERS, UPSAMPLERS, SKIPS, DETAIL_MIXERS))
+    )
 
 
 @pytest.mark.parametrize("fused", [False, True])
@@ -46,9 +49,8 @@ def test_a_mixer_keeps_the_shape(image, name: str, fused: bool):
 @pytest.mark.parametrize("shifted", [False, True])
 @pytest.mark.parametrize("name", ATTENTIONS)
 def test_attention_keeps_the_shape(image, name: str, shifted: bool):
-    config = WindowAttentionConfig(window_size=4, num_heads=2)
-    block = ATTENTIONS[name](6, window_size=config.window_size, num_heads=2, expansion=1.5, scale=0.1, shifted=shifted)
-    assert block(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
+    attention = ATTENTIONS[name](6, _KINDS["attention"][name](num_heads=2), shifted=shifted)
+    assert attention(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
 
 
 @pytest.mark.parametrize("name", DOWNSAMPLERS)
@@ -59,3 +61,17 @@ def test_a_downsampler_halves_the_side(image, name: str):
 @pytest.mark.parametrize("name", UPSAMPLERS)
 def test_an_upsampler_doubles_the_side(image, name: str):
     assert UPSAMPLERS[name](6, 10)(image(2, 6, 3, 5)).shape == (2, 10, 6, 10)
+
+
+@pytest.mark.parametrize("name", SKIPS)
+def test_a_skip_joins_two_into_one_and_starts_near_their_sum(image, name: str):
+    x, side = image(2, 6, 3, 5), image(2, 6, 3, 5, seed=1)
+    joined = SKIPS[name](6)(x, side)
+    share = 0.8808 if name == "gated" else 1.0
+    torch.testing.assert_close(joined, x + share * side, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("name", DETAIL_MIXERS)
+def test_a_detail_mixer_keeps_the_shape(image, name: str, index: int):
+    assert DETAIL_MIXERS[name](6, index)(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)

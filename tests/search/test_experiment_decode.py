@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from hfir import ConfigError
 from hfir.config import (
+    ChannelAttentionConfig,
+    DeformableRefinerConfig,
     DFTRefinerConfig,
     FrequencySplitConfig,
     HFIRConfig,
@@ -57,14 +59,19 @@ def test_a_dimension_is_there_exactly_where_it_counts(point):
         "kernel_size": values["mixer"] == "large_kernel",
         "reparam": values["mixer"] == "large_kernel",
         "window_size": values.get("attention") == "window",
-        "num_heads": values.get("attention") == "window",
-        "attention_stages": values.get("attention") == "window",
+        "window_overlap": values.get("attention") == "window",
+        "global_tokens": values.get("attention") == "window",
+        "num_heads": values.get("attention") in ("window", "channel"),
+        "attention_stages": values.get("attention") in ("window", "channel"),
         "top_k": values["num_experts"] > 1,
+        "expert_routing": values["num_experts"] > 1,
         "expert_stages": values["num_experts"] > 1,
         "downsampler": levels > 1,
         "upsampler": levels > 1,
         "refiner": values["frequency_split"] is True,
-        "refiner_depth": values.get("refiner") == "dft",
+        "split_kernel_size": values["frequency_split"] is True,
+        "refiner_depth": values.get("refiner") in ("dft", "deformable"),
+        "refiner_noise": values.get("refiner") in ("dft", "deformable"),
         **{f"encoder_blocks.{n}": n <= levels for n in (1, 2, 3)},
         **{f"decoder_blocks.{n}": n <= levels for n in (1, 2, 3)},
     }
@@ -115,19 +122,28 @@ def test_every_part_can_be_written_down(tmp_path):
         "mixer: large_kernel",
         "kernel_size: 9",
         "reparam: false",
+        "channel_attention: false",
         "expansion: 1.5",
         "attention: window",
         "window_size: 12",
+        "window_overlap: 0.5",
+        "global_tokens: 4",
         "num_heads: 4",
         "attention_stages: enc2+deepest",
         "num_experts: 4",
         "top_k: 2",
-        "expert_stages: dec1",
+        "expert_routing: window",
+        "expert_temperature: 2.0",
+        "expert_noise: 0.5",
+        "expert_stages: dec1+refiner",
         "downsampler: unshuffle",
-        "upsampler: nearest",
+        "upsampler: dysample",
+        "skip: concat",
         "frequency_split: true",
-        "refiner: dft",
+        "split_kernel_size: 7",
+        "refiner: deformable",
         "refiner_depth: 2",
+        "refiner_noise: true",
     )
     assert config == HFIRConfig(
         upscale=3,
@@ -138,12 +154,18 @@ def test_every_part_can_be_written_down(tmp_path):
         decoder_blocks=(7, 6, 5),
         mixer=LargeKernelConfig(kernel_size=9, reparam=False),
         expansion=1.5,
-        attention=WindowAttentionConfig(window_size=12, num_heads=4, stages=("enc2", "enc3", "mid", "dec3")),
-        experts=MoEConfig(num_experts=4, top_k=2, stages=("dec1",)),
+        channel_attention=False,
+        attention=WindowAttentionConfig(
+            window_size=12, num_heads=4, overlap=0.5, num_tokens=4, stages=("enc2", "enc3", "mid", "dec3")
+        ),
+        experts=MoEConfig(
+            num_experts=4, top_k=2, routing="window", temperature=2.0, noise=0.5, stages=("dec1", "refiner")
+        ),
         downsampler="unshuffle",
-        upsampler="nearest",
-        frequency_split=FrequencySplitConfig(),
-        refiner=DFTRefinerConfig(depth=2),
+        upsampler="dysample",
+        skip="concat",
+        frequency_split=FrequencySplitConfig(kernel_size=7),
+        refiner=DeformableRefinerConfig(depth=2, noise=True),
     )
 
 
@@ -151,6 +173,19 @@ def test_the_deepest_stages_follow_the_number_of_levels(tmp_path):
     experiment = experiment_with(tmp_path, "levels: [1, 2, 3]", "attention: window", "attention_stages: mid+deepest")
     found = {values["levels"]: config.attention.stages for values, config in networks(experiment)}
     assert found == {n: ("mid", f"enc{n}", f"dec{n}") for n in (1, 2, 3)}
+
+
+def test_the_other_kinds_can_be_written_down(tmp_path):
+    config = the_network(
+        tmp_path,
+        "attention: channel",
+        "num_heads: 4",
+        "attention_stages: enc1",
+        "frequency_split: true",
+        "refiner: dft",
+    )
+    assert config.attention == ChannelAttentionConfig(num_heads=4, stages=("enc1",))
+    assert config.refiner == DFTRefinerConfig(depth=1)
 
 
 def test_what_a_condition_switches_off_is_off(tmp_path):
