@@ -1,22 +1,25 @@
 """Attention inside windows or between channels, and the block around it: attention, then a gated FFN (WAGFFN).
 
 Windows and shifts: Swin (Liu et al., 2021, arXiv 2103.14030). Overlap: HAT (Chen et al., 2023, arXiv 2205.04437).
-Attention between channels: Restormer (Zamir et al., 2022, arXiv 2111.09881). Padding to whole windows happens here and
-is masked: no real pixel ever attends to padding, beyond the image, nor across the seam that the cyclic shift makes.
+Attention between channels: Restormer (Zamir et al., 2022, arXiv 2111.09881). Windows are shifted by padding instead of
+a cyclic shift, so none holds a seam; padding to whole windows happens here, and no pixel ever attends to it.
 """
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hfir.blocks.ffn import GatedFFN
 from hfir.blocks.large_kernel import depthwise
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
-from hfir.blocks.windows import cut, reach
+from hfir.blocks.windows import cut
 from hfir.config import ChannelAttentionConfig, WindowAttentionConfig
+
+NEVER = -3e4
+"""A score that leaves nothing in a softmax; within the range of fp16."""
 
 
 def window_attention(channels: int, config: WindowAttentionConfig, *, shifted: bool) -> nn.Module:
@@ -73,64 +76,42 @@ class WindowAttention(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return attended features, shaped like `x`."""
-        h, w = x.shape[-2:]
-        size, shift, heads = self.window_size, self.shift, self.num_heads
-        padded = F.pad(self.qkv(x), (0, -w % size, 0, -h % size))
-        grid = torch.roll(padded, (-shift, -shift), dims=(2, 3)) if shift else padded
-        columns, channels = grid.shape[3] // size, x.shape[1]
-        asked, answers = grid[:, :channels], grid[:, channels:]
-        q = rearrange(cut(asked, size, 0), "b (n d) i p j q -> b (i j n) (p q) d", n=heads)
-        k, v = rearrange(cut(answers, size, self.border), "b (t n d) i p j q -> t b (i j n) (p q) d", t=2, n=heads)
-        bias = self._bias(h, w)
-        if self.tokens is not None:
-            k, v, bias = self._with_tokens(self.tokens, x, k, v, bias)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-        y = rearrange(y, "b (i j n) (p q) d -> b (n d) (i p) (j q)", n=heads, p=size, j=columns)
-        y = torch.roll(y, (shift, shift), dims=(2, 3)) if shift else y
-        return self.project(y[..., :h, :w])
+        (b, channels, h, w), (size, heads, first) = x.shape, (self.window_size, self.num_heads, self.shift)
+        around = (first, -(w + first) % size, first, -(h + first) % size)
+        wider = tuple(side + self.border for side in around)
+        qkv = self.qkv(x)
+        q = rearrange(cut(F.pad(qkv[:, :channels], around), size), "b (n d) i p j q -> (b i j) n (p q) d", n=heads)
+        answers = cut(F.pad(qkv[:, channels:], wider), size, self.border)
+        k, v = rearrange(answers, "b (t n d) i p j q -> t (b i j) n (p q) d", t=2, n=heads)
+        beyond = cut(F.pad(x.new_zeros(1, 1, h, w), wider, value=NEVER), size, self.border)
+        beyond = repeat(beyond, "1 1 i p j q -> (b i j) n (p q) 1", b=b, n=heads)
+        y = self._attend(x, q, torch.cat([k, beyond], dim=-1), v)
+        columns = (w + around[0] + around[1]) // size
+        y = rearrange(y, "(b i j) n (p q) d -> b (n d) (i p) (j q)", b=b, p=size, j=columns)
+        return self.project(y[..., first : first + h, first : first + w])
 
-    def _with_tokens(
-        self, tokens: "GlobalTokens", x: Tensor, k: Tensor, v: Tensor, bias: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Append the image's summaries, projected as pixels are, to what every window sees."""
-        own, channels = self.qkv, x.shape[1]
-        projected = F.linear(
-            tokens(x), own.weight[channels:, :, 0, 0], None if own.bias is None else own.bias[channels:]
-        )
-        windows = k.shape[1] // self.num_heads
-        summary = repeat(projected, "b s (t n d) -> t b (i n) s d", t=2, n=self.num_heads, i=windows)
-        more = repeat(tokens.bias, "n s -> 1 (i n) p s", i=windows, p=bias.shape[2])
-        scale = repeat(tokens.scale, "(n d) -> (i n) 1 d", i=windows, n=self.num_heads)
-        return (
-            torch.cat([k, summary[0]], dim=2),
-            torch.cat([v, scale.to(v.dtype) * summary[1]], dim=2),
-            torch.cat([bias, more], dim=3),
-        )
+    def _attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Return the softmax-weighed values; the last channel of `k` tells what lies beyond the image.
 
-    def _bias(self, h: int, w: int) -> Float[Tensor, "1 nw_heads n m"]:
-        """Return what is added to the scores: position bias, and -inf where a pair must not meet."""
-        table = self.position_bias[self.relative_index].movedim(-1, 0)
-        rows, columns = self._together(h), self._together(w)
-        together = rows[:, None, :, None, :, None] & columns[None, :, None, :, None, :]
-        apart = ~rearrange(together, "i j p q r s -> (i j) 1 (p q) (r s)")
-        return table.masked_fill(apart, float("-inf")).flatten(0, 1)[None]
-
-    def _together(self, side: int) -> Bool[Tensor, "n p r"]:
-        """Return, for each window along one side, which asking and answering places may meet.
-
-        They meet where they are as far apart in the image as in the window (no seam of the cyclic shift lies between)
-        and the answering one is real; padding may ask anyone, for nobody looks at what it gets.
+        Against a 1 in `q` it moves the score of such a key far down. So every window shares one table of biases,
+        instead of one mask for each: less memory, and faster.
         """
-        padded = side + -side % self.window_size
-        windows = (reach(padded, self.window_size, border, self.position_bias.device) for border in (0, self.border))
-        (asking_seam, asking), (answering_seam, answering) = (self._in_image(places, padded) for places in windows)
-        no_seam = asking_seam[:, :, None] == answering_seam[:, None, :]
-        return no_seam & ((answering < side)[:, None, :] | (asking >= side)[:, :, None])
+        bias, channels = self.position_bias.T[:, self.relative_index], q.shape[-1]
+        if self.tokens is not None:
+            token_k, token_v = self._tokens(self.tokens, x, windows=k.shape[0] // x.shape[0])
+            k, v = torch.cat([k, F.pad(token_k, (0, 1))], dim=2), torch.cat([v, token_v], dim=2)
+            bias = torch.cat([bias, repeat(self.tokens.bias, "n s -> n p s", p=q.shape[2])], dim=2)
+        q, v = F.pad(q, (0, 1), value=1.0), F.pad(v, (0, 1))  # equal lengths: else it is slow
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=channels**-0.5)
+        return y[..., :channels]
 
-    def _in_image(self, places: Int[Tensor, "n k"], padded: int) -> tuple[Int[Tensor, "n k"], Int[Tensor, "n k"]]:
-        """Return how far the shift moved each place (it differs across a seam), and where in the image it lies."""
-        image = (places + self.shift) % padded
-        return image - places, image
+    def _tokens(self, tokens: "GlobalTokens", x: Tensor, windows: int) -> tuple[Tensor, Tensor]:
+        """Return keys and values of each image's summaries, projected as pixels are, for each of its windows."""
+        own, channels = self.qkv, x.shape[1]
+        shift = None if own.bias is None else own.bias[channels:]
+        projected = F.linear(tokens(x), own.weight[channels:, :, 0, 0], shift)
+        k, v = repeat(projected, "b s (t n d) -> t (b i) n s d", t=2, n=self.num_heads, i=windows)
+        return k, v * rearrange(tokens.scale, "(n d) -> n 1 d", n=self.num_heads).to(v.dtype)
 
 
 class GlobalTokens(nn.Module):

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from einops import rearrange
+from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hfir.blocks.ffn import gated_width
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
-from hfir.blocks.windows import cut, reach
+from hfir.blocks.windows import cut
 from hfir.config import ROUTING_PX, MoEConfig
 
 
@@ -90,11 +90,14 @@ class ExpertBank(nn.Module):
         present = expert.unique().tolist()
         if len(present) == 1:
             return self._one(x, present[0], inside)
-        rows = [(expert == e).nonzero()[:, 0] for e in present]
-        done = [
-            self._one(x[own], e, None if inside is None else inside[own]) for e, own in zip(present, rows, strict=True)
-        ]
-        return torch.cat(done)[torch.argsort(torch.cat(rows))]
+        flat = x.permute(0, 2, 3, 1)  # rows are taken where they lie in one piece, whatever the memory format
+        done, order = [], []
+        for e in present:
+            own = (expert == e).nonzero()[:, 0]
+            done.append(self._one(flat[own].permute(0, 3, 1, 2), e, None if inside is None else inside[own]))
+            order.append(own)
+        together = torch.cat(done).permute(0, 2, 3, 1)
+        return together[torch.argsort(torch.cat(order))].permute(0, 3, 1, 2)
 
     def _one(self, x: Tensor, expert: int, inside: Tensor | None) -> Tensor:
         hidden = self.look.shape[1]
@@ -202,24 +205,18 @@ class MoEX(nn.Module):
     def _in_windows(self, features: Tensor, flow: Flow) -> Tensor:
         """Route and mix the windows of the features, and put them together again."""
         b, _, h, w = features.shape
-        padded = F.pad(features, (0, -w % ROUTING_PX, 0, -h % ROUTING_PX))
-        rows = rearrange(cut(padded, ROUTING_PX, 1), "b c i p j q -> (b i j) c p q")
-        inside = self._inside(h, w).repeat(b, 1, 1, 1)
-        own = inside[:, :, 1:-1, 1:-1]
-        means = (rows[:, :, 1:-1, 1:-1] * own).float().sum(dim=(2, 3)) / own.sum(dim=(2, 3))
+        around = (1, 1 + -w % ROUTING_PX, 1, 1 + -h % ROUTING_PX)
+        rows = rearrange(cut(F.pad(features, around), ROUTING_PX, 1), "b c i p j q -> (b i j) c p q")
+        real = cut(F.pad(features.new_ones(1, 1, h, w), around), ROUTING_PX, 1)
+        inside = repeat(real, "1 1 i p j q -> (b i j) 1 p q", b=b)
+        own = inside[:, :, 1:-1, 1:-1].float()
+        means = (rows[:, :, 1:-1, 1:-1] * own).sum(dim=(2, 3)) / own.sum(dim=(2, 3))
         gates, routing = self.route(means, flow.condition)
         flow.routings.append(routing._replace(windows=rows.shape[0] // b))
         mixed = self._mixed(rows, gates.to(rows.dtype), routing.chosen, inside)
-        columns = padded.shape[3] // ROUTING_PX
+        columns = (w - 2 + around[0] + around[1]) // ROUTING_PX
         whole = rearrange(mixed, "(b i j) c p q -> b c (i p) (j q)", b=b, j=columns)
         return whole[..., :h, :w]
-
-    def _inside(self, h: int, w: int) -> Float[Tensor, "n 1 p q"]:
-        """Return 1 for each pixel of the windows that lies in the image, 0 beyond."""
-        device = self.tie_break.device
-        axes = [reach(side + -side % ROUTING_PX, ROUTING_PX, 1, device) for side in (h, w)]
-        rows, columns = (((a >= 0) & (a < side)).float() for a, side in zip(axes, (h, w), strict=True))
-        return rearrange(rows[:, None, :, None] * columns[:, None, :], "i j p q -> (i j) 1 p q")
 
 
 def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:

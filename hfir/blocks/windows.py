@@ -2,29 +2,24 @@
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 
-def reach(side: int, size: int, border: int, device: torch.device) -> Int[Tensor, "n k"]:
-    """Return which places each window of a side sees: `n = side / size` windows of `k = size + 2·border` places.
+def cut(x: Float[Tensor, "b c h w"], size: int, border: int = 0) -> Float[Tensor, "b c nh k nw l"]:
+    """Cut a plane into windows that begin every `size` pixels and are `size + 2·border` wide.
 
-    Places before 0 and from `side` on lie beyond the plane.
-    """
-    starts = torch.arange(0, side, size, device=device)
-    return starts[:, None] + torch.arange(-border, size + border, device=device)
-
-
-def cut(x: Float[Tensor, "b c h w"], size: int, border: int) -> Float[Tensor, "b c nh k nw l"]:
-    """Cut `x`, whose sides are multiples of `size`, into windows; beyond one side the other one begins again.
+    Args:
+        x: The plane, padded by `border` at each side; without the padding its sides are multiples of `size`.
+        size: Pixels from window to window.
+        border: Pixels that a window sees of its neighbours at each side.
 
     Returns:
-        Windows in rows and columns: `nh · nw` of them, each `size + 2·border` pixels a side.
+        Windows in rows and columns: `nh · nw` of them, `k = l = size + 2·border` pixels a side.
     """
-    h, w = x.shape[-2:]
+    wide = size + 2 * border
     if border:
-        for axis, side in ((2, h), (3, w)):
-            places = reach(side, size, border, x.device) % side
-            x = x.index_select(axis, places.flatten())
-    k = size + 2 * border
-    return rearrange(x, "b c (i p) (j q) -> b c i p j q", p=k, q=k)
+        for axis in (2, 3):
+            starts = torch.arange(0, x.shape[axis] - 2 * border, size, device=x.device)
+            x = x.index_select(axis, (starts[:, None] + torch.arange(wide, device=x.device)).flatten())
+    return rearrange(x, "b c (i p) (j q) -> b c i p j q", p=wide, q=wide)
