@@ -145,10 +145,8 @@ def main() -> None:
                 timed[id(runs)] = medians_ms(runs, count)
             times = timed[id(runs)]
             ratio = times[one] / times[other]
-            verdict = "kept" if ratio <= limit else "MISSED"
-            print(
-                f"{title}: {one} {times[one]:.2f} ms / {other} {times[other]:.2f} ms = {ratio:.2f} (<= {limit}: {verdict})"
-            )
+            verdict = f"<= {limit}: {'kept' if ratio <= limit else 'MISSED'}"
+            print(f"{title}: {one} {times[one]:.2f} ms / {other} {times[other]:.2f} ms = {ratio:.2f} ({verdict})")
 
 
 if __name__ == "__main__":

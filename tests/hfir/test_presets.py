@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from hfir import (
     ConfigError,
     HFIRConfig,
+    LargeKernelConfig,
     WeightsError,
     fuse,
     list_presets,
@@ -150,3 +151,34 @@ def test_a_change_that_breaks_a_rule_is_refused():
 def test_an_unknown_name_lists_the_known_ones():
     with pytest.raises(ConfigError, match=r"'efficeint'.*efficient"):
         preset_config("efficeint")
+
+
+def test_the_named_configurations_are_those_of_the_draft():
+    efficient, enhanced = preset_config("efficient"), preset_config("enhanced")
+    for config in (efficient, enhanced):
+        assert (config.levels, config.encoder_blocks, config.decoder_blocks) == (3, (2, 3, 4), (4, 3, 2))
+        assert config.attention is not None
+        assert config.experts is not None
+        assert config.refiner is not None
+        assert not any("1" in stage for stage in config.attention.stages)  # stages 2 and 3 only
+        assert isinstance(config.mixer, LargeKernelConfig)
+        assert config.mixer.reparam
+    assert (efficient.experts.stages, efficient.experts.top_k) == (("enc3", "mid"), 1)
+    assert {"enc2", "enc3", "dec2", "dec3", "refiner"} < set(enhanced.experts.stages)
+    assert enhanced.experts.top_k == 2
+    assert enhanced.attention.overlap > 0
+    assert enhanced.attention.num_tokens > 0
+    assert enhanced.refiner.noise
+
+
+def test_a_file_that_names_fewer_options_still_loads(tmp_path, everything, built, image):
+    # As an older version wrote it: configuration without what came later, in the metadata and in the buffer.
+    model = built(everything, stirred=0.1)
+    older = {name: value for name, value in everything.to_dict().items() if name not in ("skip", "channel_attention")}
+    text = json.dumps(older).encode()
+    state = {**model.state_dict(), "hfir_cfg": torch.tensor(list(text), dtype=torch.uint8)}
+    save_file(state, tmp_path / "old.safetensors", metadata={METADATA_KEY: text.decode()})
+    loaded = load_preset(tmp_path / "old.safetensors")
+    assert bytes(loaded.hfir_cfg.tolist()) == everything.to_json_bytes()
+    with torch.no_grad():
+        assert torch.equal(loaded(image(1, 3, 9, 8)), model(image(1, 3, 9, 8)))
