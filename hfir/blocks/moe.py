@@ -81,7 +81,9 @@ class ExpertBank(nn.Module):
             expert: The expert of each row.
             inside: For windows: 1 inside the image, 0 beyond it. The output lacks the additional pixels.
         """
-        if x.device.type == "meta" or torch.compiler.is_compiling():
+        if x.device.type == "meta":  # where costs are counted: every row costs one expert, whichever
+            return self._one(x, 0, inside)
+        if torch.compiler.is_compiling():
             return self._by_weights(x, expert, inside)
         return self._by_rows(x, expert, inside)
 
@@ -111,8 +113,10 @@ class ExpertBank(nn.Module):
     def _by_weights(self, x: Tensor, expert: Tensor, inside: Tensor | None) -> Tensor:
         """Gather the weights of each row's expert: no branch on data, so the graph exports and compiles."""
         y = _pointwise(x, self.expand[expert], self.expand_bias[expert])
-        y = y if inside is None else y * inside.to(y.dtype)
-        y = _depthwise(y, self.look[expert], self.look_bias[expert], padding=int(inside is None))
+        if inside is None:
+            y = _depthwise(y, self.look[expert], self.look_bias[expert])
+        else:
+            y = _depthwise_inner(y * inside.to(y.dtype), self.look[expert], self.look_bias[expert])
         a, b = y.chunk(2, dim=1)
         return _pointwise(F.gelu(a) * b, self.project[expert], self.project_bias[expert])
 
@@ -232,9 +236,18 @@ def _pointwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return y.unflatten(1, (h, w)).permute(0, 3, 1, 2)
 
 
-def _depthwise(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+def _depthwise(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """3×3 depth-wise convolution with weights [b c 9] of its own for each row: one grouped convolution."""
     b, c, h, w = x.shape
     kernel = weight.reshape(b * c, 1, 3, 3)
-    y = F.conv2d(x.reshape(1, b * c, h, w), kernel, bias.flatten(), padding=padding, groups=b * c)
-    return y.view(b, c, *y.shape[-2:])
+    return F.conv2d(x.reshape(1, b * c, h, w), kernel, bias.flatten(), padding=1, groups=b * c).view(b, c, h, w)
+
+
+def _depthwise_inner(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The same without the outermost pixels and for any number of rows: groups of a convolution are fixed in ONNX."""
+    h, w = x.shape[2] - 2, x.shape[3] - 2
+    y = bias[:, :, None, None]
+    for tap in range(9):
+        i, j = divmod(tap, 3)
+        y = y + weight[:, :, tap, None, None] * x[:, :, i : i + h, j : j + w]
+    return y
