@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -482,6 +483,16 @@ def test_plans_check_their_rules_wherever_they_are_made():
         TrainingPlan(patch_px=8)
     with pytest.raises(PlanError, match=r"steps: 0 is not possible\.\n.*GAN stage"):
         GanPlan(steps=0)
+
+
+def test_the_documented_recipe_is_the_default_one(tmp_path: Path, task: dict):
+    text = (Path(__file__).parents[2] / "docs" / "training.md").read_text()
+    (tmp_path / "recipe.yaml").write_text(text.split("```yaml\n")[1].split("```")[0])
+    plan = load_recipe(tmp_path / "recipe.yaml", [], task).plan
+    assert plan.gan is not None
+    assert plan.gan.perceptual is not None
+    assert replace(plan.gan, perceptual=None) == GanPlan()
+    assert replace(plan, gan=None) == TrainingPlan()
 
 
 def test_differences_are_named_as_a_user_would():
