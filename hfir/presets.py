@@ -18,6 +18,7 @@ from hfir.errors import ConfigError, WeightsError
 from hfir.model import HydraFusionIR, build_model
 
 WEIGHTS_FILE = "weights.safetensors"
+PRESET_FILE = "preset.yaml"
 METADATA_KEY = "hfir_config"
 
 _PRESETS = {

@@ -10,15 +10,15 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from hfir.config import HFIRConfig
-from hfir.presets import WEIGHTS_FILE, load_preset, save_weights
+from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset, save_weights
+from search.evaluation.card import cost_conditions, cost_figures
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
 from search.evaluation.plan import EvaluationPlan
 from search.evaluation.proxy import deployed_from, validate
 from search.study import checkpoint_path
-from search.types import EvaluationError, Study, Trial, cost_from_json, to_json
+from search.types import EvaluationError, Study, Trial, cost_from_json
 
-PRESET_FILE = "preset.yaml"
 SAME_PSNR_DB = 0.01
 """The exported network must score what its trial scored, to this much: 8-bit rounding may tip over on other CPUs."""
 
@@ -78,19 +78,10 @@ def _card(study: Study, trial: Trial, config: HFIRConfig, name: str, folder: Pat
             "ssim": round(last.ssim, 5),
             "psnr_gain_db": round(last.psnr_db - baseline["psnr_db"], 4),
             "training_steps": last.step,
-            "latency_ms": round(cost.latency.median_ms, 3),
-            "latency_interval_ms": [round(cost.latency.low_ms, 3), round(cost.latency.high_ms, 3)],
-            "latency_measured_again_ms": None if again is None else round(again.median_ms, 3),
-            "macs_g": round(cost.macs_g, 5),
-            "params_m": round(cost.params_m, 6),
-            "peak_mem_mib": None if cost.peak_mem_mib is None else round(cost.peak_mem_mib, 2),
+            **cost_figures(cost, again),
         },
         "conditions": {
-            "form": "deploy: fused, eval, batch 1",
-            "latency": {k: v for k, v in to_json(cost)["latency"].items() if not k.endswith("_ms")},
-            "macs_at": cost.macs_at,
-            "macs": "multiply-accumulates in units of 1e9; FLOPs are twice that",
-            "peak_mem_at": cost.peak_mem_at,
+            **cost_conditions(cost),
             "psnr": "short proxy training only: ranks candidates, is not what full training reaches",
             "validation_images": list(baseline["images"]),
         },

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,6 +84,63 @@ def check(
         from search.cli.checking import check_experiment
 
         check_experiment(experiment, _overrides(assignments, trials=trials, workers=workers), as_json=as_json)
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the training; an existing one goes on.", show_default=False)],
+    preset: Annotated[
+        str | None,
+        typer.Argument(help="Preset folder of a run, or the name of a network (efficient).", show_default=False),
+    ] = None,
+    run_folder: Annotated[
+        Path | None, typer.Option("--run", help="Instead of PRESET: the folder of a run, with --trial.")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(help="Number of a trained trial of --run.", min=0)] = None,
+    recipe: Annotated[Path | None, typer.Option(help="YAML file with the recipe.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps of the PSNR stage, instead of the recipe's.", min=1)] = None,
+    time_budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Pause after this long, e.g. 90s, 10m, 2h; the same command goes on."),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="`embedded`, or a folder of photographs.", show_default="as the preset's")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(metavar="KIND", help="super_resolution, denoise, deblur or jpeg.", show_default="as the preset's"),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe, e.g. gan.steps=500. Repeatable."),
+    ] = None,
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many of them.", min=1)] = 1,
+    precision: Annotated[
+        str | None, typer.Option(help="32-true or bf16-mixed.", show_default="as the recipe's")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a chosen network fully, from its proxy weights. Goes on where it was stopped."""
+    with _exit_codes():
+        deadline = None if time_budget is None else time.monotonic() + _seconds(time_budget)
+        named = {"steps": steps, "precision": precision, "task.data": data, "task.kind": task}
+        from search.cli.training import train_network
+
+        train_network(
+            preset,
+            run_folder=run_folder,
+            trial=trial,
+            out=out,
+            recipe=recipe,
+            assignments=[*_assigned(named), *(assignments or ())],
+            deadline=deadline,
+            accelerator=accelerator,
+            devices=devices,
+            quiet=quiet,
+            as_json=as_json,
+        )
 
 
 @app.command()
@@ -164,6 +223,11 @@ def _overrides(assignments: list[str] | None, *, trials: int | None, workers: in
     extra = [] if trials is None else [f"search.trials={trials}"]
     extra += [] if workers is None else [f"execution.workers={workers}"]
     return [*(assignments or ()), *extra]
+
+
+def _assigned(values: dict[str, str | int | None]) -> list[str]:
+    """Write options as assignments; JSON is YAML, whatever a folder is called."""
+    return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
 
 def _given(values: dict[str, float | None]) -> dict[str, float]:

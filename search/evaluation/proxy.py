@@ -206,6 +206,21 @@ def deployed_from(config: HFIRConfig, plan: ProxyPlan, data: TaskData, *, seed: 
     return training.deployed()
 
 
+def averaged_from(config: HFIRConfig, checkpoint: Path) -> HydraFusionIR:
+    """Return a candidate in training form with its averaged weights, from its checkpoint, to be trained further.
+
+    Raises:
+        EvaluationError: If there is no checkpoint, or it is damaged.
+    """
+    saved = _read_checkpoint(checkpoint, torch.device("cpu"))
+    if saved is None:
+        raise EvaluationError(f"{checkpoint}: no checkpoint here. Run the search again to train the candidate.")
+    with torch.random.fork_rng(devices=[]):
+        model = build_model(config)
+    model.load_state_dict(saved["model"])
+    return build_copy(model, saved["average"])
+
+
 def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers)
