@@ -105,7 +105,7 @@ class GanStage:
         self, fabric: Fabric, network: Any, model: HydraFusionIR, plan: TrainingPlan, gan: GanPlan, seed: int
     ) -> None:
         self._fabric, self._network, self._plan, self._gan = fabric, network, plan, gan
-        model.gan_mode(True)  # pyright: ignore[reportCallIssue]
+        model.gan_mode(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._judge = UNetDiscriminator(model.config.in_channels, gan.discriminator_width)

@@ -57,11 +57,17 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return {"kind": "super_resolution", "upscale": 2, "channels": 3, "data": data_}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def gan_mode(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """What the network was told about GAN mode."""
+    """What the network is told about GAN mode, while it heeds it."""
     told: list[bool] = []
-    monkeypatch.setattr(HydraFusionIR, "gan_mode", lambda self, on: told.append(on), raising=False)
+    switch = HydraFusionIR.gan_mode
+
+    def overheard(self: HydraFusionIR, on: bool) -> None:
+        told.append(on)
+        switch(self, on)
+
+    monkeypatch.setattr(HydraFusionIR, "gan_mode", overheard)
     return told
 
 
