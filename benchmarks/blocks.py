@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfir.blocks.attention import WAGFFN, WindowAttention
-from hfir.blocks.large_kernel import RepLargeKernel, depthwise
+from hfir.blocks.conv import depthwise
+from hfir.blocks.large_kernel import RepLargeKernel
 from hfir.blocks.moe import ExpertBank, Flow, MoEX
 from hfir.config import MoEConfig
 

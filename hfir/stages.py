@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.attention import WAGFFN
+from hfir.blocks.conv import Pointwise
 from hfir.blocks.ffn import SimpleGate, gated_width
 from hfir.blocks.gating import ConvGate
 from hfir.blocks.moe import Flow, MoEX
@@ -105,11 +106,11 @@ class DetailBlock(nn.Module):
         width, half = config.width, gated_width(config.width, config.expansion)
         self.norm = ChannelNorm(width)
         self.mix = nn.Sequential(
-            nn.Conv2d(width, 2 * half, 1),
+            Pointwise(width, 2 * half),
             DETAIL_MIXERS[refiner.kind](2 * half, index),
             SimpleGate(),
             ConvGate(half),
-            nn.Conv2d(half, width, 1),
+            Pointwise(half, width),
         )
         self.scale = residual_scale(width, config.residual_scale)
         self.noise = NoiseInjection(width) if refiner.noise else None

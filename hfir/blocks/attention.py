@@ -11,8 +11,8 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise, depthwise
 from hfir.blocks.ffn import GatedFFN
-from hfir.blocks.large_kernel import depthwise
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
 from hfir.blocks.windows import cut
@@ -67,8 +67,8 @@ class WindowAttention(nn.Module):
         self.window_size, self.num_heads = window_size, num_heads
         self.shift = window_size // 2 if shifted else 0
         self.border = round(overlap * window_size / 2)
-        self.qkv = nn.Conv2d(channels, 3 * channels, 1)
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.qkv = Pointwise(channels, 3 * channels)
+        self.project = Pointwise(channels, channels)
         offsets = 2 * (window_size + self.border) - 1
         self.position_bias = nn.Parameter(torch.zeros(offsets**2, num_heads))
         self.register_buffer("relative_index", _relative_index(window_size, self.border), persistent=False)
@@ -128,7 +128,7 @@ class GlobalTokens(nn.Module):
 
     def __init__(self, channels: int, num_tokens: int, num_heads: int) -> None:
         super().__init__()
-        self.question = nn.Conv2d(channels, num_tokens, 1)
+        self.question = Pointwise(channels, num_tokens)
         self.bias = nn.Parameter(torch.zeros(num_heads, num_tokens))
         self.scale = nn.Parameter(torch.zeros(channels))
 
@@ -152,9 +152,9 @@ class TransposedAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Sequential(nn.Conv2d(channels, 3 * channels, 1), depthwise(3 * channels, 3))
+        self.qkv = nn.Sequential(Pointwise(channels, 3 * channels), depthwise(3 * channels, 3))
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
-        self.project = nn.Conv2d(channels, channels, 1)
+        self.project = Pointwise(channels, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return attended features, shaped like `x`."""

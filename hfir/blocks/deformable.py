@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise, depthwise
 from hfir.blocks.gating import Gate
-from hfir.blocks.large_kernel import depthwise
 from hfir.blocks.sampling import places, sample
 
 _TAPS = 9
@@ -29,7 +29,7 @@ class DeformableMix(nn.Module):
         plain = depthwise(channels, 3)
         self.weight, self.bias = plain.weight, plain.bias
         self.look = depthwise(channels, 3)
-        self.moves = nn.Conv2d(channels, 2 * _TAPS, 1)
+        self.moves = Pointwise(channels, 2 * _TAPS)
         nn.init.zeros_(self.moves.weight)
         if self.moves.bias is not None:
             nn.init.zeros_(self.moves.bias)

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hfir.blocks.large_kernel import depthwise
+from hfir.blocks.conv import Pointwise, depthwise
 
 
 def gated_width(channels: int, expansion: float) -> int:
@@ -32,9 +32,9 @@ class GatedFFN(nn.Module):
     def __init__(self, channels: int, expansion: float) -> None:
         super().__init__()
         half = gated_width(channels, expansion)
-        self.expand = nn.Conv2d(channels, 2 * half, 1)
+        self.expand = Pointwise(channels, 2 * half)
         self.look = depthwise(2 * half, 3)
-        self.project = nn.Conv2d(half, channels, 1)
+        self.project = Pointwise(half, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the mixed features, shaped like `x`."""

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise, depthwise
+
 OPEN_BIAS = 2.0
 
 
@@ -22,8 +24,7 @@ class Gate(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int = 1, bias: float = OPEN_BIAS) -> None:
         super().__init__()
-        groups = 1 if kernel_size == 1 else channels
-        self.conv = nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2, groups=groups)
+        self.conv = Pointwise(in_channels, channels) if kernel_size == 1 else depthwise(channels, kernel_size)
         nn.init.zeros_(self.conv.weight)
         nn.init.constant_(_bias(self.conv), bias)
 

@@ -9,12 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import depthwise
 from hfir.config import LargeKernelConfig, NAFConfig
-
-
-def depthwise(channels: int, kernel_size: int) -> nn.Conv2d:
-    """Return a depth-wise convolution that keeps the size."""
-    return nn.Conv2d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
 
 
 def naf_mixer(channels: int, config: NAFConfig, *, fused: bool) -> nn.Module:

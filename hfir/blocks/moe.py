@@ -14,6 +14,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from hfir.blocks.conv import pointwise
 from hfir.blocks.ffn import gated_width
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
@@ -103,12 +104,12 @@ class ExpertBank(nn.Module):
 
     def _one(self, x: Tensor, expert: int, inside: Tensor | None) -> Tensor:
         hidden = self.look.shape[1]
-        y = F.conv2d(x, self.expand[expert, :, :, None, None], self.expand_bias[expert])
+        y = pointwise(x, self.expand[expert, :, :, None, None], self.expand_bias[expert])
         y = y if inside is None else y * inside.to(y.dtype)
         kernel = self.look[expert].view(hidden, 1, 3, 3)
         y = F.conv2d(y, kernel, self.look_bias[expert], padding=int(inside is None), groups=hidden)
         a, b = y.chunk(2, dim=1)
-        return F.conv2d(F.gelu(a) * b, self.project[expert, :, :, None, None], self.project_bias[expert])
+        return pointwise(F.gelu(a) * b, self.project[expert, :, :, None, None], self.project_bias[expert])
 
     def _by_weights(self, x: Tensor, expert: Tensor, inside: Tensor | None) -> Tensor:
         """Gather the weights of each row's expert: no branch on data, so the graph exports and compiles."""

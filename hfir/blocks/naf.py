@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise
 from hfir.blocks.ffn import SimpleGate, gated_width
 from hfir.blocks.norm import ChannelNorm
 
@@ -56,14 +57,14 @@ class TrunkBlock(nn.Module):
         half = gated_width(channels, expansion)
         self.norm_mix = ChannelNorm(channels)
         self.mix = nn.Sequential(
-            nn.Conv2d(channels, 2 * half, 1),
+            Pointwise(channels, 2 * half),
             mix(2 * half),
             SimpleGate(),
             ChannelAttention(half) if channel_attention else nn.Identity(),
-            nn.Conv2d(half, channels, 1),
+            Pointwise(half, channels),
         )
         self.norm_ffn = ChannelNorm(channels)
-        self.ffn = nn.Sequential(nn.Conv2d(channels, 2 * half, 1), SimpleGate(), nn.Conv2d(half, channels, 1))
+        self.ffn = nn.Sequential(Pointwise(channels, 2 * half), SimpleGate(), Pointwise(half, channels))
         self.beta, self.gamma = residual_scale(channels, scale), residual_scale(channels, scale)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -8,6 +8,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise
 from hfir.blocks.sampling import places, sample
 
 
@@ -28,7 +29,7 @@ class UnshuffleDown(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(4 * in_channels, out_channels, 1)
+        self.conv = Pointwise(4 * in_channels, out_channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at half the side; `h` and `w` are even."""
@@ -40,7 +41,7 @@ class PixelShuffleUp(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, 4 * out_channels, 1)
+        self.conv = Pointwise(in_channels, 4 * out_channels)
         repeat_for_shuffle_(self.conv, 2)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
@@ -53,7 +54,7 @@ class NearestUp(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv = Pointwise(in_channels, out_channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at twice the side."""
@@ -69,9 +70,9 @@ class DySampleUp(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+        self.conv = Pointwise(in_channels, out_channels)
         self.groups = math.gcd(out_channels, 4)
-        self.moves = nn.Conv2d(out_channels, 8 * self.groups, 1)
+        self.moves = Pointwise(out_channels, 8 * self.groups)
         nn.init.normal_(self.moves.weight, std=0.001)
         if self.moves.bias is not None:
             nn.init.zeros_(self.moves.bias)

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import Pointwise
+
 
 class AddSkip(nn.Module):
     """Add the two; nothing is learned.
@@ -38,7 +40,7 @@ class ConcatSkip(nn.Module):
 
 def summing_conv(width: int) -> nn.Conv2d:
     """Return a 1×1 convolution of two stacked inputs that starts as their sum."""
-    conv = nn.Conv2d(2 * width, width, 1)
+    conv = Pointwise(2 * width, width)
     with torch.no_grad():
         conv.weight.copy_(torch.eye(width).repeat(1, 2)[:, :, None, None])
         if conv.bias is not None:
