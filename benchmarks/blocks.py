@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfir.blocks.attention import WAGFFN, WindowAttention
-from hfir.blocks.conv import depthwise
+from hfir.blocks.conv import depthwise, pointwise
 from hfir.blocks.large_kernel import RepLargeKernel
 from hfir.blocks.moe import ExpertBank, Flow, MoEX
 from hfir.config import MoEConfig
@@ -68,9 +68,9 @@ class DenseExpert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the expert's output."""
-        y = F.conv2d(x, self.expand, self.expand_bias)
+        y = pointwise(x, self.expand, self.expand_bias)
         a, b = F.conv2d(y, self.look, self.look_bias, padding=1, groups=self.hidden).chunk(2, dim=1)
-        return F.conv2d(F.gelu(a) * b, self.project, self.project_bias)
+        return pointwise(F.gelu(a) * b, self.project, self.project_bias)
 
 
 def large_kernel(kernel_size: int, side: int, channels: int = 64) -> dict[str, Run]:

@@ -79,29 +79,36 @@ class WindowAttention(nn.Module):
         (b, channels, h, w), (size, heads, first) = x.shape, (self.window_size, self.num_heads, self.shift)
         around = (first, -(w + first) % size, first, -(h + first) % size)
         wider = tuple(side + self.border for side in around)
+        whole = not any(wider) and not torch.compiler.is_compiling()  # nothing to pad: nothing beyond the image
         qkv = self.qkv(x)
-        q = rearrange(cut(F.pad(qkv[:, :channels], around), size), "b (n d) i p j q -> (b i j) n (p q) d", n=heads)
-        answers = cut(F.pad(qkv[:, channels:], wider), size, self.border)
+        asked, answers = qkv[:, :channels], qkv[:, channels:]
+        if not whole:
+            asked, answers = F.pad(asked, around), F.pad(answers, wider)
+        q = rearrange(cut(asked, size), "b (n d) i p j q -> (b i j) n (p q) d", n=heads)
+        answers = cut(answers, size, self.border)
         k, v = rearrange(answers, "b (t n d) i p j q -> t (b i j) n (p q) d", t=2, n=heads)
-        beyond = cut(F.pad(x.new_zeros(1, 1, h, w), wider, value=NEVER), size, self.border)
-        beyond = repeat(beyond, "1 1 i p j q -> (b i j) n (p q) 1", b=b, n=heads)
-        y = self._attend(x, q, torch.cat([k, beyond], dim=-1), v)
+        if not whole:
+            beyond = cut(F.pad(x.new_zeros(1, 1, h, w), wider, value=NEVER), size, self.border)
+            beyond = repeat(beyond, "1 1 i p j q -> (b i j) n (p q) 1", b=b, n=heads)
+            q, k, v = F.pad(q, (0, 1), value=1.0), torch.cat([k, beyond], dim=-1), F.pad(v, (0, 1))
+        y = self._attend(x, q, k, v)
         columns = (w + around[0] + around[1]) // size
         y = rearrange(y, "(b i j) n (p q) d -> b (n d) (i p) (j q)", b=b, p=size, j=columns)
         return self.project(y[..., first : first + h, first : first + w])
 
     def _attend(self, x: Tensor, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Return the softmax-weighed values; the last channel of `k` tells what lies beyond the image.
+        """Return the softmax-weighed values.
 
-        Against a 1 in `q` it moves the score of such a key far down. So every window shares one table of biases,
+        One channel more than the head's tells what lies beyond the image: against a 1 in `q` it moves the score of such
+        a key far down (`v` has it too, for equal lengths are faster). So every window shares one table of biases,
         instead of one mask for each: less memory, and faster.
         """
-        bias, channels = self.position_bias.T[:, self.relative_index], q.shape[-1]
+        bias, channels = self.position_bias.T[:, self.relative_index], x.shape[1] // self.num_heads
         if self.tokens is not None:
+            more = (0, q.shape[-1] - channels)
             token_k, token_v = self._tokens(self.tokens, x, windows=k.shape[0] // x.shape[0])
-            k, v = torch.cat([k, F.pad(token_k, (0, 1))], dim=2), torch.cat([v, token_v], dim=2)
+            k, v = torch.cat([k, F.pad(token_k, more)], dim=2), torch.cat([v, F.pad(token_v, more)], dim=2)
             bias = torch.cat([bias, repeat(self.tokens.bias, "n s -> n p s", p=q.shape[2])], dim=2)
-        q, v = F.pad(q, (0, 1), value=1.0), F.pad(v, (0, 1))  # equal lengths: else it is slow
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None].to(q.dtype), scale=channels**-0.5)
         return y[..., :channels]
 
