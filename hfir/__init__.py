@@ -18,12 +18,13 @@ from hfir.config import (
     NAFConfig,
     WindowAttentionConfig,
 )
-from hfir.errors import ConfigError, HFIRError, WeightsError
+from hfir.errors import ConfigError, HFIRError, TilingError, WeightsError
 
 if TYPE_CHECKING:
     from hfir.fusion import fuse
     from hfir.model import HydraFusionIR, build_model
     from hfir.presets import list_presets, load_preset, preset_config, save_weights
+    from hfir.tiling import restore_tiled
 
 __all__ = [
     "EXPERT_NAMES",
@@ -38,6 +39,7 @@ __all__ = [
     "LargeKernelConfig",
     "MoEConfig",
     "NAFConfig",
+    "TilingError",
     "WeightsError",
     "WindowAttentionConfig",
     "build_model",
@@ -45,6 +47,7 @@ __all__ = [
     "list_presets",
     "load_preset",
     "preset_config",
+    "restore_tiled",
     "save_weights",
 ]
 
@@ -55,6 +58,7 @@ _HOMES = {
     "list_presets": "hfir.presets",
     "load_preset": "hfir.presets",
     "preset_config": "hfir.presets",
+    "restore_tiled": "hfir.tiling",
     "save_weights": "hfir.presets",
 }
 

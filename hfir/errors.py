@@ -4,7 +4,8 @@
 
     HFIRError
     ├── ConfigError     a configuration breaks a rule of the network; also a ValueError
-    └── WeightsError    a weight file does not fit, or is not ours
+    ├── WeightsError    a weight file does not fit, or is not ours
+    └── TilingError     tiles cannot be laid, or none is small enough for the memory
 """
 
 
@@ -18,3 +19,7 @@ class ConfigError(HFIRError, ValueError):
 
 class WeightsError(HFIRError):
     """A preset or weight file cannot be used: says which file, why, and what to do."""
+
+
+class TilingError(HFIRError):
+    """An image cannot be cut into tiles as asked: says which sizes, the rule and what fits."""

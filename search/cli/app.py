@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import time
@@ -37,6 +38,9 @@ SetOption = Annotated[
 TrialsOption = Annotated[int | None, typer.Option(help="Candidates to train, instead of the file's.", min=1)]
 WorkersOption = Annotated[int | None, typer.Option(help="Worker processes, instead of the file's.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N", help="Where the network runs.")]
+HalfOption = Annotated[str, typer.Option(metavar="none|bf16|fp16", help="Half precision inside the network.")]
+OverlapOption = Annotated[int, typer.Option(metavar="PX", help="Pixels that neighbouring tiles share.")]
 
 
 @app.command()
@@ -170,6 +174,97 @@ def select(
         from search.cli.showing import show_selection
 
         show_selection(run_folder, _given(limits), _given(floors), as_json=as_json)
+
+
+@app.command()
+def restore(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="INPUT", help="Pictures, and folders of pictures.", show_default=False)
+    ],
+    preset: Annotated[str, typer.Option(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the results; for one input also a file.", show_default=False)
+    ],
+    file_format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="png|jpg|webp|tif", help="Format of the results.", show_default="png"),
+    ] = None,
+    quality: Annotated[int | None, typer.Option(help="Of JPEG and WebP.", min=1, max=100, show_default="95")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Restore anew what is there already.")] = False,
+    tile: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="by the memory limit"),
+    ] = None,
+    overlap: OverlapOption = 32,
+    memory_limit_mib: Annotated[
+        float, typer.Option(help="For one tile's pass; program and pictures come on top.", min=1.0)
+    ] = 512.0,
+    device: DeviceOption = "cpu",
+    half: HalfOption = "none",
+) -> None:
+    """Restore or enlarge pictures by a trained network, tile by tile. What is there already stays."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, keeps still
+    with _exit_codes():
+        from search.cli.restoring import restore_files
+
+        restore_files(
+            inputs,
+            preset=preset,
+            out=out,
+            recursive=recursive,
+            overwrite=overwrite,
+            format_name=file_format,
+            quality=quality,
+            device=device,
+            half=half,
+            tile_px=tile,
+            overlap_px=overlap,
+            memory_limit_mib=memory_limit_mib,
+        )
+
+
+@app.command()
+def evaluate(
+    preset: Annotated[str, typer.Argument(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    task: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TASK",
+            help="How to degrade them, as experiment files say it: '{kind: denoise, sigma: 25}'.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    degraded: Annotated[
+        Path | None, typer.Option(help="Folder of their degraded forms, same names; instead of a task.")
+    ] = None,
+    tile: Annotated[
+        int | None,
+        typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
+    ] = None,
+    overlap: OverlapOption = 32,
+    device: DeviceOption = "cpu",
+    half: HalfOption = "none",
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a trained network: PSNR and SSIM of each photograph, beside bicubic or the degraded input."""
+    with _exit_codes():
+        from search.cli.restoring import evaluate_preset
+
+        evaluate_preset(
+            preset,
+            folder=data,
+            task=task,
+            degraded=degraded,
+            device=device,
+            half=half,
+            tile_px=tile,
+            overlap_px=overlap,
+            csv_file=csv,
+            as_json=as_json,
+        )
 
 
 def _version(wanted: bool) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "TrainPhoto",
     "embedded_task",
     "folder_task",
+    "paired_photos",
     "paired_task",
 ]
 
@@ -147,6 +148,26 @@ def paired_task(
         validation=tuple(_given_pair(c, d, upscale, channels, max_validation_px) for c, d in held_out),
         notes=(*notes, *more, *leaks, *cropped),
     )
+
+
+def paired_photos(
+    clean: Path, degraded: Path, upscale: int, channels: int, *, max_px: int | None = None
+) -> tuple[list[Pair], list[str]]:
+    """Return the pairs of two folders to score on, matched as `paired_task` does, and notes of what was left out.
+
+    Args:
+        clean: Folder of clean photographs.
+        degraded: Their degraded forms.
+        upscale: Sides of the clean over sides of the degraded photograph, >= 1.
+        channels: 3 for RGB, 1 for luma.
+        max_px: Longest side that is kept of a clean photograph; None for whole photographs.
+
+    Raises:
+        InputError: If a folder holds no usable image, or there is no pair.
+    """
+    check_options(channels, upscale, max_px)
+    matched, notes = _matched(clean, degraded, upscale)
+    return [_given_pair(c, d, upscale, channels, max_px) for c, d in matched], notes
 
 
 def _degraded_task(

@@ -1,0 +1,1 @@
+"""Networks at work: picture files in, restored picture files out, and scores on whole benchmarks."""

@@ -1,0 +1,126 @@
+"""Restore picture files, one after the other: what is there already stays, what cannot be read is told at the end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hfir.tiling import OnTile, TileGrid
+from search.inference.channels import Canvas
+from search.inference.jobs import Job
+from search.inference.networks import Restorer
+from search.inference.pictures import (
+    DEFAULT_QUALITY,
+    Picture,
+    check_writable,
+    format_of,
+    read_picture,
+    write_picture,
+    written_bits,
+)
+from search.types import HFIRSearchError, InputError
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[int, Job, float], None]
+"""Take the number of pictures that are finished, the job at work, and the share of its tiles that is done."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of the jobs.
+
+    Args:
+        restored: Files written now.
+        there_already: Files that an earlier call wrote, left as they are.
+        failed: Sources that could not be restored, and why, in one line.
+    """
+
+    restored: list[Path] = field(default_factory=list)
+    there_already: list[Path] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def restore_all(
+    restorer: Restorer,
+    jobs: Sequence[Job],
+    *,
+    overwrite: bool = False,
+    quality: int = DEFAULT_QUALITY,
+    on_progress: Progress | None = None,
+) -> Outcome:
+    """Restore every picture whose result is not there yet.
+
+    Args:
+        restorer: The network.
+        jobs: From `search.inference.jobs.plan_jobs`.
+        overwrite: Restore those anew whose result is there.
+        quality: 1..100, for JPEG and WebP.
+        on_progress: Told how far it is.
+
+    Raises:
+        InputError: If a folder for the results cannot be made.
+    """
+    done = [] if overwrite else [job for job in jobs if job.target.exists()]
+    todo = [job for job in jobs if job not in done]
+    outcome = Outcome(there_already=[job.target for job in done])
+    for folder in {job.target.parent for job in todo}:
+        _make_folder(folder)
+    for finished, job in enumerate(todo):
+
+        def on_tile(run: int, tiles: int, finished: int = finished, job: Job = job) -> None:
+            if on_progress is not None:
+                on_progress(finished, job, run / tiles)
+
+        try:
+            _restore_file(restorer, job, quality, on_tile)
+            outcome.restored.append(job.target)
+        except HFIRSearchError as error:
+            log.info("failed source=%s reason=%s", job.source, error)
+            outcome.failed.append((job.source, str(error)))
+    return outcome
+
+
+def restore_picture(
+    restorer: Restorer, picture: Picture, *, bits: int, on_tile: OnTile | None = None
+) -> tuple[Picture, TileGrid]:
+    """Return the restored picture and how it was cut into tiles.
+
+    Args:
+        restorer: The network.
+        picture: What to restore.
+        bits: Bits a channel of the result: 8 or 16.
+        on_tile: Told after each tile.
+
+    Raises:
+        EvaluationError: If the output is not finite, or memory does not suffice.
+    """
+    canvas = Canvas(picture, channels=restorer.channels, scale=restorer.scale, bits=bits, device=restorer.device)
+    grid = restorer.run(canvas.read, canvas.write, canvas.size, on_tile)
+    return canvas.result(), grid
+
+
+def _restore_file(restorer: Restorer, job: Job, quality: int, on_tile: OnTile) -> None:
+    format_name = format_of(job.target) or "png"
+    picture = read_picture(job.source)
+    check_writable(picture, format_name)
+    restored, grid = restore_picture(restorer, picture, bits=written_bits(picture, format_name), on_tile=on_tile)
+    notes = (*picture.notes, *_tile_notes(restorer, grid), *write_picture(restored, job.target, quality=quality))
+    log.info("restored source=%s target=%s tiles=%d", job.source, job.target, grid.tiles)
+    for note in notes:
+        log.info("note source=%s %s", job.source, note)
+
+
+def _tile_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
+    if grid.tiles == 1 or not restorer.model.has_global_path:
+        return []
+    return [f"{grid.tiles} tiles, and the network looks at the whole picture: each tile knew of itself only"]
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}). Name another with -o.") from error
