@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hfir.errors import HFIRError
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR
-from hfir.presets import list_presets, load_preset
+from hfir.presets import PRESET_FILE, list_presets, load_preset
 from hfir.tiling import (
     OVERLAP_PX,
     OnTile,
@@ -200,9 +200,9 @@ def find_device(name: str) -> torch.device:
 
 
 def preset_file(preset: str) -> Path | None:
-    """Return the `preset.yaml` beside a preset's weights, or None where there is none."""
+    """Return the card beside a preset's weights, or None where there is none."""
     path = Path(preset)
-    card = (path if path.is_dir() else path.parent) / "preset.yaml"
+    card = (path if path.is_dir() else path.parent) / PRESET_FILE
     return card if card.is_file() else None
 
 
