@@ -66,7 +66,10 @@ class ExpertBank(nn.Module):
 
 
 class MoEX(nn.Module):
-    """A residual mixture of experts: the router looks at the image's means, the best `top_k` experts work.
+    """A residual mixture of experts: the router looks at how rough each feature is, the best `top_k` experts work.
+
+    Roughness is the mean distance of a pixel from its neighbourhood: noise, blur and lost detail show in it, whatever
+    the size of the image, while plain means hardly tell one image from another (docs/log.md).
 
     With one expert its probability stays a factor (so that the router learns); with two, the gates sum to 1.
     Equal logits are told apart by expert number, so that routing is deterministic.
@@ -114,8 +117,8 @@ class MoEX(nn.Module):
         self, features: Float[Tensor, "b c h w"], cue: Float[Tensor, "b q"] | None
     ) -> tuple[Float[Tensor, "b k"], Routing]:
         """Return the gate of each chosen expert, and the decision; logits and softmax are fp32."""
-        means = features.mean(dim=(2, 3)).float()
-        known = means if cue is None else torch.cat([means, cue.float()], dim=1)
+        roughness = _roughness(features).mean(dim=(2, 3)).float()
+        known = roughness if cue is None else torch.cat([roughness, cue.float()], dim=1)
         # A sum of products, not a matrix product: autocast leaves it in fp32.
         logits = (known[:, None] * self.router.weight.float()).sum(dim=2) + self.router.bias.float()
         # Measured from the best one: added to large logits, the tie-break would be lost in rounding.
@@ -125,6 +128,11 @@ class MoEX(nn.Module):
         if self.top_k > 1:
             gates = gates / gates.sum(dim=1, keepdim=True)
         return gates.to(features.dtype), Routing(logits=logits, chosen=chosen)
+
+
+def _roughness(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return each value's distance from the mean of its 3×3 neighbourhood, which shrinks at the border."""
+    return (features - F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)).abs()
 
 
 def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:

@@ -33,12 +33,19 @@ def alone(bank: ExpertBank, expert: int, x: Tensor) -> Tensor:
     return nn.functional.conv2d(y, bank.project[expert][:, :, None, None], bank.project_bias[expert])
 
 
+def roughness(features: Tensor) -> Tensor:
+    """The mean distance of each feature from its 3×3 neighbourhood, as far as that lies inside: [b c]."""
+    padded = nn.functional.pad(features, (1, 1, 1, 1), value=float("nan"))
+    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).nanmean(dim=4)
+    return (features - around).abs().mean(dim=(2, 3))
+
+
 def naive(moe: MoEX, x: Tensor) -> Tensor:
     """The mixture image by image and expert by expert."""
     out = []
     for one in x.split(1):
         features = moe.norm(one)
-        probability = torch.softmax(moe.router(features.mean(dim=(2, 3)))[0], dim=0)
+        probability = torch.softmax(moe.router(roughness(features))[0], dim=0)
         best = probability.argsort(descending=True)[: moe.top_k].tolist()
         total = sum(float(probability[e]) for e in best) if moe.top_k > 1 else 1.0
         mixed = sum(float(probability[e]) / total * alone(moe.experts, e, features) for e in best)
@@ -114,8 +121,23 @@ def test_the_decision_does_not_depend_on_the_rest_of_the_batch(image, seed: int)
 def test_the_cue_reaches_the_router(image):
     moe, x, cue = mixture(cue=3), image(1, CHANNELS, 4, 4), image(1, 3)
     _, routing = moe.route(x, cue)
-    means = torch.cat([x.mean(dim=(2, 3)), cue], dim=1)
-    torch.testing.assert_close(routing.logits, moe.router(means), rtol=1e-4, atol=1e-4)
+    known = torch.cat([roughness(x), cue], dim=1)
+    torch.testing.assert_close(routing.logits, moe.router(known), rtol=1e-4, atol=1e-4)
+
+
+def test_the_router_tells_noise_and_blur_from_the_same_picture_without_them(image):
+    moe, x = mixture(), image(1, CHANNELS, 32, 32)
+    wave = torch.sin(torch.arange(32) / 4).expand_as(x)
+    logits = [moe.route(wave + level * (x - x.mean(dim=(2, 3), keepdim=True)), None)[1].logits for level in (0, 0.3, 1)]
+    assert all((a - b).abs().max() > 0.1 for a, b in ((logits[0], logits[1]), (logits[1], logits[2])))
+
+
+def test_a_flat_image_of_one_pixel_has_no_roughness_and_a_finite_gradient():
+    moe, x = mixture(), torch.ones(1, CHANNELS, 1, 1, requires_grad=True)
+    _, routing = moe.route(x, None)
+    assert torch.equal(routing.logits[0], moe.router.bias)
+    routing.logits.sum().backward()
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
