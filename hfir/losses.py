@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hfir.blocks.moe import Routing
@@ -41,3 +41,31 @@ def router_z(routing: Routing) -> Float[Tensor, ""]:
 def routing_loss(routings: Iterable[Routing], *, balance: float = 0.01, z: float = 0.001) -> Float[Tensor, ""] | float:
     """Return the weighted sum of both router losses over all mixtures; 0.0 where there is none."""
     return sum((balance * load_balance(r) + z * router_z(r) for r in routings), start=0.0)
+
+
+SKILLS = 4
+"""Skills that experts are named after, in turn: expert `i` has skill `i % 4`."""
+
+
+def routing_supervision(routings: Iterable[Routing], labels: Int[Tensor, " b"]) -> Float[Tensor, ""] | float:
+    """Return the cross-entropy of each router's skills with the known ones, summed over all mixtures.
+
+    A skill's probability is the sum over its experts. An image whose skill no expert has (fewer than four experts) is
+    left out; the mean is over the rows of the others.
+
+    Args:
+        routings: The decisions [n e] of each mixture, n a multiple of b: the rows of an image follow each other.
+        labels: The skill that each image asks for, 0 .. 3.
+    """
+    return sum((_skill_cross_entropy(r.logits, labels) for r in routings), start=0.0)
+
+
+def _skill_cross_entropy(logits: Float[Tensor, "n e"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    rows, num_experts = logits.shape
+    skills = min(SKILLS, num_experts)
+    known = torch.log_softmax(logits, dim=1)
+    of_skill = torch.stack([known[:, skill::SKILLS].logsumexp(dim=1) for skill in range(skills)], dim=1)
+    wanted = labels.repeat_interleave(rows // labels.shape[0])
+    counted = wanted < skills
+    losses = F.nll_loss(of_skill, torch.where(counted, wanted, 0), reduction="none") * counted
+    return losses.sum() / counted.sum().clamp(min=1)

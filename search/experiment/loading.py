@@ -84,6 +84,7 @@ class Experiment:
             warmup_steps=self.proxy.warmup_steps,
             loss=self.proxy.loss,
             data_seed=self.search.seed,
+            routing_supervision=self.proxy.routing_supervision,
         )
         return EvaluationPlan(task=task, cost=cost, proxy=proxy)
 
