@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from hfir.blocks.moe import Routing
+from hfir.config import EXPERT_NAMES
 from hfir.errors import ConfigError, WeightsError
 
 SSIM_WINDOW = 11
@@ -52,6 +53,31 @@ def router_z(routing: Routing) -> Float[Tensor, ""]:
 def routing_loss(routings: Iterable[Routing], *, balance: float = 0.01, z: float = 0.001) -> Float[Tensor, ""] | float:
     """Return the weighted sum of both router losses over all mixtures; 0.0 where there is none."""
     return sum((balance * load_balance(r) + z * router_z(r) for r in routings), start=0.0)
+
+
+def routing_supervision(routings: Iterable[Routing], labels: Int[Tensor, " b"]) -> Float[Tensor, ""] | float:
+    """Return the cross-entropy of each router's skills with the known ones, summed over all mixtures.
+
+    A skill's probability is the sum over its experts. An image whose skill no expert has (fewer than four experts) is
+    left out; the mean is over the rows of the others.
+
+    Args:
+        routings: The decisions [n e] of each mixture, n a multiple of b: the rows of an image follow each other.
+        labels: The skill that each image asks for, an index into `EXPERT_NAMES`.
+    """
+    return sum((_skill_cross_entropy(r.logits, labels) for r in routings), start=0.0)
+
+
+def _skill_cross_entropy(logits: Float[Tensor, "n e"], labels: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+    rows, num_experts = logits.shape
+    every = len(EXPERT_NAMES)
+    skills = min(every, num_experts)
+    known = torch.log_softmax(logits, dim=1)
+    of_skill = torch.stack([known[:, skill::every].logsumexp(dim=1) for skill in range(skills)], dim=1)
+    wanted = labels.repeat_interleave(rows // labels.shape[0])
+    counted = wanted < skills
+    losses = F.nll_loss(of_skill, torch.where(counted, wanted, 0), reduction="none") * counted
+    return losses.sum() / counted.sum().clamp(min=1)
 
 
 def ssim_loss(restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:

@@ -107,7 +107,7 @@ class HydraFusionIR(nn.Module):
         if self.split is not None and self.merge is not None:
             bands: Bands = self.split(features)
             trunk, high = self.merge(torch.cat(bands, dim=1)), bands.high
-            flow.cue = high.mean(dim=(2, 3))
+            flow.cue = high.abs().mean(dim=(2, 3))
         skips = self.encoder(trunk, flow)
         trunk = self.decoder(self.bottleneck(skips[-1], flow), skips, flow)
         if self.refiner is not None and self.fusion is not None and high is not None:

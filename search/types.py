@@ -189,6 +189,41 @@ class Cost:
         return None if self.latency is None else self.latency.median_ms
 
 
+DEAD_SHARE = 0.1
+"""An expert is dead where its load is below this share of a fair one."""
+BALANCED_ENTROPY = 0.9
+"""From this load entropy on, the experts of a mixture count as balanced."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertUse:
+    """What the experts of one mixture did over the validation photographs, in eval mode.
+
+    Args:
+        stage: Where the mixture stands, e.g. `mid`; its position from 1 where that is not known.
+        load: Share of the choices that went to each expert, photograph by photograph, averaged; sums to 1.
+        load_entropy: Entropy of the load over the logarithm of the number of experts: 1 for fair shares, 0 where
+            one expert gets all.
+        confidence: Mean probability of the likeliest expert; 1 over the number of experts where nothing is decided.
+        degradations: Names of the degradations in a task with labels; else empty.
+        load_by_degradation: For each of them, the load over its photographs alone.
+        information_bits: Mutual information of degradation and expert: 0 where the one says nothing of the other.
+    """
+
+    stage: str
+    load: tuple[float, ...]
+    load_entropy: float
+    confidence: float
+    degradations: tuple[str, ...] = ()
+    load_by_degradation: tuple[tuple[float, ...], ...] = ()
+    information_bits: float | None = None
+
+    @property
+    def dead(self) -> tuple[int, ...]:
+        """The experts, from 0, that get less than a tenth of a fair share."""
+        return tuple(i for i, share in enumerate(self.load) if share < DEAD_SHARE / len(self.load))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """What one rung of proxy training showed."""
@@ -205,6 +240,8 @@ class Measurement:
     """Seconds spent in training since the step 0, validation excluded."""
     loss: float
     """Mean training loss over the rung's last tenth of steps."""
+    experts: tuple[ExpertUse, ...] = ()
+    """What each mixture's experts did, in the order of the data; looked at after the last rung."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -299,4 +336,12 @@ def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
     """Read a `Measurement` back from what `to_json` made of it."""
     fields: dict[str, Any] = dict(data)
     fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
+    fields["experts"] = tuple(_expert_use_from_json(use) for use in fields.get("experts", ()))
     return Measurement(**fields)
+
+
+def _expert_use_from_json(data: Mapping[str, Any]) -> ExpertUse:
+    fields: dict[str, Any] = dict(data)
+    fields["load"], fields["degradations"] = tuple(fields["load"]), tuple(fields["degradations"])
+    fields["load_by_degradation"] = tuple(tuple(row) for row in fields["load_by_degradation"])
+    return ExpertUse(**fields)

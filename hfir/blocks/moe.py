@@ -40,7 +40,7 @@ class Flow:
     """What travels beside the features: what the routers and the noise are told, and what the routers decided."""
 
     cue: Tensor | None = None
-    """[b width], means of the stem's high band, or None without a frequency split."""
+    """[b width], mean magnitudes of the stem's high band, or None without a frequency split."""
     condition: Tensor | None = None
     """[b q], a descriptor of the degradation, or None."""
     noise: Tensor | None = None
@@ -123,12 +123,14 @@ class ExpertBank(nn.Module):
 
 
 class MoEX(nn.Module):
-    """A residual mixture of experts: a router looks at means of the features, the best `top_k` experts work.
+    """A residual mixture of experts: a router looks at how rough each feature is, the best `top_k` experts work.
+
+    Roughness is the mean distance of a pixel from its neighbourhood: noise, blur and lost detail show in it, whatever
+    the size of the image, while plain means hardly tell one image from another (docs/log.md).
 
     With one expert its probability stays a factor (so that the router learns); with two, the gates sum to 1.
     Equal logits are told apart by expert number, so that routing is deterministic. Routed per window, the decision
-    is local: the router sees the window alone, and experts see one pixel beyond it, so windows leave no seam where
-    they agree.
+    is local: router and experts see the window and one pixel beyond it, so windows leave no seam where they agree.
 
     Args:
         channels: Channels of input and output.
@@ -169,8 +171,8 @@ class MoEX(nn.Module):
         features = self.norm(x)
         if self.per_window:
             return x + self.scale * self._in_windows(features, flow)
-        means = features.mean(dim=(2, 3)).float()
-        known = means if flow.cue is None else torch.cat([means, flow.cue.float()], dim=1)
+        rough = _roughness(features).float().mean(dim=(2, 3))
+        known = rough if flow.cue is None else torch.cat([rough, flow.cue.float()], dim=1)
         gates, routing = self.route(known, flow.condition)
         flow.routings.append(routing)
         return x + self.scale * self._mixed(features, gates.to(x.dtype), routing.chosen)
@@ -181,7 +183,7 @@ class MoEX(nn.Module):
         """Return the gate of each chosen expert, and the decision; logits and softmax are fp32.
 
         Args:
-            known: What the router sees of each row: fp32 means.
+            known: What the router sees of each row: fp32 roughness, and the cue.
             condition: A descriptor of each image's degradation, or None.
         """
         # Sums of products, not matrix products: autocast leaves them in fp32.
@@ -214,14 +216,20 @@ class MoEX(nn.Module):
         rows = rearrange(cut(F.pad(features, around), ROUTING_PX, 1), "b c i p j q -> (b i j) c p q")
         real = cut(F.pad(features.new_ones(1, 1, h, w), around), ROUTING_PX, 1)
         inside = repeat(real, "1 1 i p j q -> (b i j) 1 p q", b=b)
-        own = inside[:, :, 1:-1, 1:-1].float()
-        means = (rows[:, :, 1:-1, 1:-1] * own).sum(dim=(2, 3)) / own.sum(dim=(2, 3))
-        gates, routing = self.route(means, flow.condition)
+        rough = F.pad(_roughness(features).float(), (0, -w % ROUTING_PX, 0, -h % ROUTING_PX))
+        known = rearrange(cut(rough, ROUTING_PX), "b c i p j q -> (b i j) c (p q)").sum(dim=2)
+        pixels = inside[:, :, 1:-1, 1:-1].float().sum(dim=(2, 3))
+        gates, routing = self.route(known / pixels, flow.condition)
         flow.routings.append(routing._replace(windows=rows.shape[0] // b))
         mixed = self._mixed(rows, gates.to(rows.dtype), routing.chosen, inside)
         columns = (w - 2 + around[0] + around[1]) // ROUTING_PX
         whole = rearrange(mixed, "(b i j) c p q -> b c (i p) (j q)", b=b, j=columns)
         return whole[..., :h, :w]
+
+
+def _roughness(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Return each value's distance from the mean of its 3×3 neighbourhood, which shrinks at the border."""
+    return (features - F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)).abs()
 
 
 def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:

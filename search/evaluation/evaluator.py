@@ -25,7 +25,7 @@ from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskP
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline
 from search.tasks.dataset import embedded_task, folder_task, paired_task
-from search.tasks.degradations import DEGRADATIONS, Degradation
+from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
 from search.types import Cost, EvaluationError, Measurement
@@ -141,7 +141,7 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
         ssim=sum(q.ssim for q in scores) / len(scores),
         images=tuple(pair.name for pair in data.validation),
         psnr_per_image_db=tuple(q.psnr_db for q in scores),
-        train_images=len(data.train),
+        train_images=data.train_images,
         notes=(*data.notes, *patches.notes),
         host=host_name(),
         versions=versions(),
@@ -155,7 +155,7 @@ def task_data(plan: TaskPlan) -> TaskData:
     Raises:
         InputError: If a folder is missing, or holds nothing that can be used.
     """
-    make = cast("Callable[..., Degradation]", DEGRADATIONS[plan.kind])
+    make = cast("Callable[..., Degradation | Mixed]", DEGRADATIONS[plan.kind])
     degradation = make(**dict(plan.options))
     folders = dict(plan.folders)
     if folders.get("folder") == "embedded":

@@ -63,6 +63,7 @@ class ProxyPlan:
         warmup_steps: Steps over which the rate rises from 0.
         loss: A name in `hfir.losses.PIXEL_LOSSES`.
         data_seed: Draws the patches, alike for all candidates.
+        routing_supervision: Weight of what teaches routers which expert is for which degradation; 0 for none.
     """
 
     rungs: tuple[int, ...]
@@ -72,6 +73,7 @@ class ProxyPlan:
     warmup_steps: int
     loss: str
     data_seed: int
+    routing_supervision: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

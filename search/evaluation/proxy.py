@@ -11,26 +11,36 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from hfir.blocks.moe import Routing
 from hfir.config import HFIRConfig
 from hfir.fusion import fuse
-from hfir.losses import PIXEL_LOSSES, routing_loss
+from hfir.losses import PIXEL_LOSSES, routing_loss, routing_supervision
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.plan import ProxyPlan
 from search.evaluation.quality import Quality, score
+from search.evaluation.routing import condition_from, expert_use
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
-from search.types import EvaluationError, Measurement
+from search.types import EvaluationError, ExpertUse, Measurement, measurement_from_json, to_json
 
 GRADIENT_CLIP = 1.0
 BETAS = (0.9, 0.9)
 EMA_LIMIT = 0.999
 TAIL = 10
 """The reported loss is the mean over the last tenth of a rung's steps."""
+
+
+class Validation(NamedTuple):
+    """What a network did with each validation photograph, in their order."""
+
+    qualities: list[Quality]
+    routings: list[list[Routing]]
+    """The decision of each of its mixtures."""
 
 
 class ProxyTraining:
@@ -81,9 +91,9 @@ class ProxyTraining:
         averaged = build_copy(self.model, self.average)
         return fuse(averaged).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def validate(self) -> list[Quality]:
-        """Score the deploy form on each validation photograph."""
-        return validate(self.deployed(), self.data)
+    def validate(self) -> Validation:
+        """Run the deploy form over the validation photographs."""
+        return validate_with_routing(self.deployed(), self.data)
 
     def state(self) -> dict[str, Any]:
         """Return everything that going on needs, as tensors and plain values."""
@@ -104,13 +114,21 @@ class ProxyTraining:
 
     def _train_step(self) -> Tensor:
         batch = self._patches.batch(self.step)
-        degraded, clean = (t.to(self.device) for t in batch)
+        degraded, clean = batch.degraded.to(self.device), batch.clean.to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
-        restored, routings = self.model.forward_with_routing(degraded)
+        labels = None if batch.labels is None else batch.labels.to(self.device)
+        condition = condition_from(self.model.config, labels)
+        with torch.random.fork_rng(devices=[]):  # routers may draw noise: from the step alone, so that it can resume
+            torch.manual_seed(self.plan.data_seed + self.step)
+            restored, routings = self.model.forward_with_routing(degraded, condition)
         pixel_loss = PIXEL_LOSSES[self.plan.loss](restored, clean)
+        router_loss = routing_loss(routings)
+        if labels is not None and self.plan.routing_supervision > 0:
+            taught = routing_supervision(routings, labels)
+            router_loss = router_loss + self.plan.routing_supervision * taught
         self.optimiser.zero_grad(set_to_none=True)
-        (pixel_loss + routing_loss(routings)).backward()
+        (pixel_loss + router_loss).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
         self.optimiser.step()
         decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
@@ -143,14 +161,23 @@ def build_copy(model: HydraFusionIR, parameters: list[Tensor]) -> HydraFusionIR:
 
 def validate(model: HydraFusionIR, data: TaskData) -> list[Quality]:
     """Score a network, in eval mode, on each validation photograph of a task."""
+    return validate_with_routing(model, data).qualities
+
+
+def validate_with_routing(model: HydraFusionIR, data: TaskData) -> Validation:
+    """Score a network, in eval mode, on each validation photograph of a task, and keep what its routers decided."""
     device = next(model.parameters()).device
-    scores = []
+    shown = Validation([], [])
     with torch.inference_mode():
         for pair in data.validation:
             degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-            restored = model(degraded.contiguous(memory_format=torch.channels_last))[0].permute(1, 2, 0)
-            scores.append(score(restored, pair.clean, upscale=data.upscale))
-    return scores
+            label = None if pair.label is None else torch.tensor([pair.label], device=device)
+            restored, routings = model.forward_with_routing(
+                degraded.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)
+            )
+            shown.qualities.append(score(restored[0].permute(1, 2, 0), pair.clean, upscale=data.upscale))
+            shown.routings.append(routings)
+    return shown
 
 
 def train_rung(
@@ -174,11 +201,11 @@ def train_rung(
     training = ProxyTraining(config, plan, data, seed, device)
     saved = _read_checkpoint(checkpoint, training.device)
     if saved is not None and saved["measurement"]["rung"] == rung:
-        return Measurement(**saved["measurement"])
+        return measurement_from_json(saved["measurement"])
     if saved is not None:
         training.resume(saved)
     loss = training.run_to(plan.rungs[rung])
-    qualities = training.validate()
+    qualities, routings = training.validate()
     measurement = Measurement(
         rung=rung,
         step=training.step,
@@ -187,6 +214,7 @@ def train_rung(
         psnr_per_image_db=tuple(q.psnr_db for q in qualities),
         elapsed_s=training.elapsed_s,
         loss=loss,
+        experts=_expert_use(data, routings) if rung == len(plan.rungs) - 1 else (),
     )
     _write_checkpoint(checkpoint, training.state(), measurement)
     return measurement
@@ -221,6 +249,10 @@ def averaged_from(config: HFIRConfig, checkpoint: Path) -> HydraFusionIR:
     return build_copy(model, saved["average"])
 
 
+def _expert_use(data: TaskData, routings: list[list[Routing]]) -> tuple[ExpertUse, ...]:
+    return expert_use(routings, [pair.label for pair in data.validation], data.labels)
+
+
 def _mean(values: Iterable[float]) -> float:
     numbers = list(values)
     return sum(numbers) / len(numbers)
@@ -228,9 +260,8 @@ def _mean(values: Iterable[float]) -> float:
 
 def _write_checkpoint(path: Path, state: dict[str, Any], measurement: Measurement) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    fields = {name: getattr(measurement, name) for name in Measurement.__slots__}
     partial = path.with_suffix(".part")
-    torch.save(state | {"measurement": fields}, partial)
+    torch.save(state | {"measurement": to_json(measurement)}, partial)
     partial.replace(path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hfir.config import (
+    EXPERT_NAMES,
     AttentionConfig,
     ChannelAttentionConfig,
     DeformableRefinerConfig,
@@ -94,6 +95,7 @@ def _experts(genotype: Genotype, levels: int) -> MoEConfig | None:
         num_experts=_int(genotype, "num_experts"),
         top_k=_int(genotype, "top_k"),
         routing=str(_value(genotype, "expert_routing")),
+        condition_channels=len(EXPERT_NAMES) if _value(genotype, "expert_condition") else 0,
         temperature=float(_value(genotype, "expert_temperature")),
         noise=float(_value(genotype, "expert_noise")),
         stages=_stages(str(genotype["expert_stages"]), levels),

@@ -84,6 +84,7 @@ class Experiment:
             warmup_steps=self.proxy.warmup_steps,
             loss=self.proxy.loss,
             data_seed=self.search.seed,
+            routing_supervision=self.proxy.routing_supervision,
         )
         return EvaluationPlan(task=task, cost=cost, proxy=proxy)
 
@@ -118,10 +119,12 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     data = _absolute_folders(sections.task.data, document, folder)
     task = sections.task.model_copy(update={"data": data})
     sections = sections.model_copy(update={"task": task})
+    space = build_space(document)
+    _check_labels(space, task, document)
     return Experiment(
         name=sections.name,
         source=str(path),
-        space=build_space(document),
+        space=space,
         task=task,
         budget=sections.budget,
         objectives=sections.objectives,
@@ -130,6 +133,17 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         execution=sections.execution,
         spec=_spec(sections),
     )
+
+
+def _check_labels(space: SearchSpace, task: TaskSection, document: Document) -> None:
+    """Refuse networks that ask for an image's degradation where the task does not tell it."""
+    told = [p for p in space.parameters if p.name == "expert_condition" and True in p.choices]
+    if told and not task.labelled:
+        raise document.fault(
+            ("space", "expert_condition"),
+            f"true asks for the degradation of each image, which task {task.kind} does not tell.",
+            "Only task mixed, its degradations made here, has labels: choose it, or remove expert_condition.",
+        )
 
 
 def spaces_folder() -> Path:

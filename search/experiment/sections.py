@@ -36,8 +36,18 @@ TASK_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "denoise": ("sigma",),
     "deblur": ("blur_sigma_px", "noise_sigma"),
     "jpeg": ("quality",),
+    "mixed": ("sigma", "blur_sigma_px", "quality"),
 }
 """Which options belong to which kind of task."""
+
+_DEFAULTS: Mapping[str, float | int] = {
+    "upscale": 2,
+    "sigma": 25.0,
+    "blur_sigma_px": 1.6,
+    "noise_sigma": 2.0,
+    "quality": 30,
+}
+_DEFAULTS_OF_KIND: Mapping[str, Mapping[str, float | int]] = {"mixed": {"quality": 20}}
 
 DATA_FORMS = (
     ("folder",),
@@ -104,9 +114,12 @@ def _channels(value: int) -> int:
 
 Channels = Annotated[int, AfterValidator(_channels), WithJsonSchema({"enum": list(_CHANNELS)})]
 
-_OF_KIND: dict[str, Any] = {
-    option: {"properties": {"kind": {"const": kind}}} for kind, options in TASK_OPTIONS.items() for option in options
-}
+
+def _kinds_with(option: str) -> list[str]:
+    return [kind for kind, options in TASK_OPTIONS.items() if option in options]
+
+
+_OF_KIND: dict[str, Any] = {option: {"properties": {"kind": {"enum": _kinds_with(option)}}} for option in _DEFAULTS}
 
 
 class TaskSection(Section):
@@ -114,8 +127,8 @@ class TaskSection(Section):
 
     model_config = ConfigDict(json_schema_extra={"dependentSchemas": _OF_KIND})
 
-    kind: Literal["super_resolution", "denoise", "deblur", "jpeg"] = Field(
-        description="The kind is super_resolution, denoise, deblur or jpeg."
+    kind: Literal["super_resolution", "denoise", "deblur", "jpeg", "mixed"] = Field(
+        description="The kind is super_resolution, denoise, deblur, jpeg or mixed."
     )
     upscale: int | None = Field(
         default=None, ge=2, le=4, description="super_resolution: enlargement, 2, 3 or 4 (default 2)."
@@ -124,13 +137,14 @@ class TaskSection(Section):
         default=None,
         gt=0,
         le=100,
-        description="denoise: standard deviation of the Gaussian noise in 8-bit levels, 0 < sigma <= 100 (default 25).",
+        description="denoise, mixed: standard deviation of the Gaussian noise in 8-bit levels, 0 < sigma <= 100 "
+        "(default 25).",
     )
     blur_sigma_px: float | None = Field(
         default=None,
         gt=0,
         le=8,
-        description="deblur: standard deviation of the Gaussian blur in pixels, 0 < sigma <= 8 (default 1.6).",
+        description="deblur, mixed: standard deviation of the Gaussian blur in pixels, 0 < sigma <= 8 (default 1.6).",
     )
     noise_sigma: float | None = Field(
         default=None,
@@ -139,7 +153,10 @@ class TaskSection(Section):
         description="deblur: standard deviation of the noise after the blur in 8-bit levels, 0..100 (default 2).",
     )
     quality: int | None = Field(
-        default=None, ge=1, le=95, description="jpeg: quality of the compression, 1..95 (default 30)."
+        default=None,
+        ge=1,
+        le=95,
+        description="jpeg, mixed: quality of the compression, 1..95 (default 30; mixed 20).",
     )
     channels: Channels = Field(default=3, description="1 (luma) or 3 (colour).")
     data: DataField = Field(
@@ -149,14 +166,14 @@ class TaskSection(Section):
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> TaskSection:
-        for kind, options in TASK_OPTIONS.items():
-            for option in options:
-                if kind != self.kind and getattr(self, option) is not None:
-                    raise fault(
-                        option,
-                        f"belongs to {kind}, not to {self.kind}.",
-                        f"Remove it; {self.kind} takes {' and '.join(TASK_OPTIONS[self.kind])}.",
-                    )
+        for option in _DEFAULTS:
+            kinds = _kinds_with(option)
+            if self.kind not in kinds and getattr(self, option) is not None:
+                raise fault(
+                    option,
+                    f"belongs to {' and '.join(kinds)}, not to {self.kind}.",
+                    f"Remove it; {self.kind} takes {_listed(TASK_OPTIONS[self.kind])}.",
+                )
         return self
 
     @property
@@ -164,10 +181,19 @@ class TaskSection(Section):
         """Enlargement of the task; 1 for restoration."""
         return (self.upscale or 2) if self.kind == "super_resolution" else 1
 
+    @property
+    def labelled(self) -> bool:
+        """Whether each patch's degradation is known: it is drawn from several, and not given as files."""
+        return self.kind == "mixed" and self.data.train_degraded is None
+
     def options(self) -> dict[str, float | int]:
         """Return the options of this kind, defaults filled in."""
-        defaults = {"upscale": 2, "sigma": 25.0, "blur_sigma_px": 1.6, "noise_sigma": 2.0, "quality": 30}
+        defaults = {**_DEFAULTS, **_DEFAULTS_OF_KIND.get(self.kind, {})}
         return {option: _given(getattr(self, option), defaults[option]) for option in TASK_OPTIONS[self.kind]}
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return " and ".join(part for part in (", ".join(words[:-1]), words[-1]) if part)
 
 
 def _given(value: Any, default: Any) -> Any:
@@ -282,6 +308,12 @@ class ProxySection(Section):
         default=20, ge=0, le=100_000, description="Steps over which the rate rises from 0, 0..100000."
     )
     loss: Literal["charbonnier", "l1"] = Field(default="charbonnier", description="The loss is charbonnier or l1.")
+    routing_supervision: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Weight of what teaches routers which expert is for which degradation, 0..1; mixed tasks only.",
+    )
 
     @model_validator(mode="after")
     def _rungs_rise(self) -> ProxySection:
@@ -359,6 +391,18 @@ class ExperimentFile(Section):
     proxy: ProxySection = Field(default=ProxySection(), description="The short training.")
     search: SearchSection = Field(default=SearchSection(), description="How candidates are proposed.")
     execution: ExecutionSection = Field(default=ExecutionSection(), description="Where the work runs.")
+
+    @model_validator(mode="after")
+    def _routing_is_supervised_by_labels(self) -> ExperimentFile:
+        weight = self.proxy.routing_supervision
+        if weight > 0 and not self.task.labelled:
+            silent = "pairs given as files do" if self.task.kind == "mixed" else f"task {self.task.kind} does"
+            raise fault(
+                "proxy.routing_supervision",
+                f"{weight:g} asks for the degradation of each patch, which {silent} not tell.",
+                "Only task mixed, its degradations made here, has labels: choose it, or remove routing_supervision.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _objectives_trade_off(self) -> ExperimentFile:

@@ -241,6 +241,14 @@ _ROWS = (
         needs=_EXPERTS,
     ),
     Dimension(
+        name="expert_condition",
+        about="Whether routers are told which degradation an image has; for the task mixed, whose images are labelled.",
+        values=SWITCH,
+        rule="true or false",
+        default=False,
+        needs=_EXPERTS,
+    ),
+    Dimension(
         name="expert_stages",
         about="Stages with a mixture of experts.",
         values=SumOf(EXPERT_STAGE_NAMES),

@@ -21,9 +21,9 @@ from search.experiment.sections import Section, TaskSection
 from search.experiment.yaml_lines import Document, parse_value
 from search.inference.networks import Restorer, preset_file
 from search.tasks.dataset import paired_photos
-from search.tasks.degradations import DEGRADATIONS, Degradation
+from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed, by_label
 from search.tasks.images import load_folder
-from search.tasks.pairs import Pair, TaskData, min_side_px, validation_pair
+from search.tasks.pairs import Pair, TaskData, min_side_px, validation_pairs
 from search.types import InputError
 
 NOISE_SEED = 0
@@ -133,8 +133,10 @@ def score_folder(
         raise InputError("neither a task nor degraded images are given. One of them is needed: give --task.")
     degradation = _degradation(task, restorer.scale)
     photos, notes = load_folder(folder, min_side=min_side_px(restorer.scale))
-    pairs = (validation_pair(photo, degradation, restorer.channels, NOISE_SEED, None) for photo in photos)
-    return _scores(restorer, pairs, len(photos), _in_words(task), notes, on_image)
+    pairs = (
+        pair for photo in photos for pair in validation_pairs(photo, degradation, restorer.channels, NOISE_SEED, None)
+    )
+    return _scores(restorer, pairs, len(photos) * len(by_label(degradation)), _in_words(task), notes, on_image)
 
 
 def _scores(
@@ -177,13 +179,13 @@ def _score(restorer: Restorer, pair: Pair) -> Score:
     return Score(pair.name, score(restored, pair.clean, upscale=restorer.scale), baseline)
 
 
-def _degradation(task: TaskSection, upscale: int) -> Degradation:
+def _degradation(task: TaskSection, upscale: int) -> Degradation | Mixed:
     if task.scale != upscale:
         raise InputError(
             f"the task {_in_words(task)} enlarges by {task.scale}, the network by {upscale}. "
             "They must agree: choose another task or preset."
         )
-    make = cast("Callable[..., Degradation]", DEGRADATIONS[task.kind])
+    make = cast("Callable[..., Degradation | Mixed]", DEGRADATIONS[task.kind])
     return make(**task.options())
 
 

@@ -1,9 +1,10 @@
 """Reading a finished or running search: tables, choices, figures and one HTML page.
 
 Everything here works from the records alone (`search.types.Study`), never reaches torch, and writes into the run's
-folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `report.html`.
+folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`.
 """
 
+from search.report.experts import draw_experts, save_experts
 from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
 from search.report.page import render_page, write_all, write_report
 from search.report.selection import PRESETS, Miss, Selection, Wish, choose_presets, select
@@ -29,6 +30,7 @@ __all__ = [
     "conditions",
     "describe_network",
     "describe_task",
+    "draw_experts",
     "draw_front",
     "draw_hypervolume",
     "draw_panel",
@@ -38,6 +40,7 @@ __all__ = [
     "funnel",
     "load_run",
     "render_page",
+    "save_experts",
     "save_front",
     "select",
     "trials_frame",

@@ -118,7 +118,7 @@ def draw_front(study: Study, theme: Theme = LIGHT) -> Figure:
     other beats in a panel's own two figures; a member off the line earns its place by another cost.
     """
     costs = cost_objectives(study) or ("latency_ms",)
-    canvas = _figure(max(6.0 * len(costs), 8.0), 5.0, theme)
+    canvas = new_figure(max(6.0 * len(costs), 8.0), 5.0, theme)
     panels: list[Axes] = list(canvas.subplots(1, len(costs), sharey=True, squeeze=False)[0])
     width = canvas.get_figwidth()
     canvas.subplots_adjust(left=0.75 / width, right=1 - 0.2 / width, top=0.875, bottom=0.25, wspace=0.06)
@@ -138,7 +138,7 @@ def draw_front(study: Study, theme: Theme = LIGHT) -> Figure:
 
 def draw_panel(study: Study, cost: str, theme: Theme = LIGHT) -> Figure:
     """Draw the quality against one cost, small enough for a phone."""
-    canvas = _figure(4.7, 4.3, theme)
+    canvas = new_figure(4.7, 4.3, theme)
     axes = canvas.subplots()
     canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.32)
     _draw_panel(axes, study, cost, theme)
@@ -148,7 +148,7 @@ def draw_panel(study: Study, cost: str, theme: Theme = LIGHT) -> Figure:
 
 def draw_rungs(study: Study, theme: Theme = LIGHT) -> Figure:
     """Draw each candidate's quality over its training steps, the front's members highlighted."""
-    canvas = _figure(4.7, 3.8, theme)
+    canvas = new_figure(4.7, 3.8, theme)
     axes = canvas.subplots()
     canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.25)
     quality = quality_objective(study)
@@ -157,7 +157,7 @@ def draw_rungs(study: Study, theme: Theme = LIGHT) -> Figure:
         if trial.measurements:
             _draw_curve(axes, trial, quality, theme, highlighted=trial.number in members)
     axes.set_xscale("log")
-    _style(axes, theme, "training steps", OBJECTIVES[quality].label)
+    style_axes(axes, theme, "training steps", OBJECTIVES[quality].label)
     _step_ticks(axes, study)
     _limit_curves(axes, study, quality)
     labels = _Labels(axes)
@@ -169,13 +169,13 @@ def draw_rungs(study: Study, theme: Theme = LIGHT) -> Figure:
 
 def draw_hypervolume(study: Study, theme: Theme = LIGHT) -> Figure:
     """Draw how the volume that the front dominates grew, as a share of what it is now."""
-    canvas = _figure(4.7, 3.8, theme)
+    canvas = new_figure(4.7, 3.8, theme)
     axes = canvas.subplots()
     canvas.subplots_adjust(left=0.15, right=0.98, top=0.97, bottom=0.155)
     volumes = hypervolume_growth(study)
-    _style(axes, theme, "candidates trained", "share of the dominated volume")
+    style_axes(axes, theme, "candidates trained", "share of the dominated volume")
     if not volumes or volumes[-1] <= 0:
-        _say(axes, "nothing complete dominates the baseline yet", theme)
+        say(axes, "nothing complete dominates the baseline yet", theme)
         return canvas
     shares = [0.0, *(volume / volumes[-1] for volume in volumes)]
     axes.plot(range(len(shares)), shares, color=theme.front, linewidth=2, drawstyle="steps-post", label="volume")
@@ -270,7 +270,7 @@ def _floor(qualities: Sequence[float], baseline: float | None) -> float:
 def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     points = points_of(study, cost)
     axes.set_xscale("log")
-    _style(axes, theme, _cost_label(study, cost), OBJECTIVES[points.quality].label)
+    style_axes(axes, theme, _cost_label(study, cost), OBJECTIVES[points.quality].label)
     _draw_stopped(axes, points, cost, theme)
     _scatter(axes, points.dominated, cost, points.quality, "complete, dominated", color=theme.dominated, s=34, zorder=3)
     on_line = _on_line(points, cost)
@@ -291,7 +291,7 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     _label_presets(axes, study, cost, points.quality, theme, labels)
     _draw_baseline(axes, study, points.quality, theme, labels)
     if not points.front:
-        _say(axes, "no candidate is complete yet", theme)
+        say(axes, "no candidate is complete yet", theme)
 
 
 def _scatter(axes: Axes, trials: Sequence[Trial], cost: str, quality: str, label: str, **style: Any) -> None:
@@ -571,13 +571,15 @@ def _area(box: Bbox) -> float:
     return float(max(box.width, 0.0) * max(box.height, 0.0))
 
 
-def _figure(width_in: float, height_in: float, theme: Theme) -> Figure:
+def new_figure(width_in: float, height_in: float, theme: Theme) -> Figure:
+    """Return an empty figure of a size in inches."""
     canvas = Figure(figsize=(width_in, height_in), dpi=DPI, facecolor=theme.paper)
     FigureCanvasAgg(canvas)
     return canvas
 
 
-def _style(axes: Axes, theme: Theme, x_label: str, y_label: str) -> None:
+def style_axes(axes: Axes, theme: Theme, x_label: str, y_label: str) -> None:
+    """Give axes their labels, and the look that all figures share."""
     axes.set_facecolor(theme.paper)
     axes.set_xlabel(x_label, color=theme.ink, fontsize=10)
     axes.set_ylabel(y_label, color=theme.ink, fontsize=10)
@@ -617,7 +619,8 @@ def _legend_place(name: str) -> int:
     return places[0] if places else len(order)
 
 
-def _say(axes: Axes, text: str, theme: Theme) -> None:
+def say(axes: Axes, text: str, theme: Theme) -> None:
+    """Write into empty axes why they are empty."""
     axes.text(0.5, 0.6, text, transform=axes.transAxes, ha="center", color=theme.muted, fontsize=11)
 
 

@@ -11,12 +11,21 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.figure import Figure
 
+from search.report.experts import (
+    draw_experts,
+    judgement,
+    presets_with_experts,
+    save_experts,
+    trials_with_experts,
+    uses_of,
+)
 from search.report.figures import DARK, LIGHT, Theme, draw_hypervolume, draw_panel, draw_rungs, render, save_front
 from search.report.selection import PRESETS, choose_presets
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
@@ -119,8 +128,8 @@ class Failure:
 
 
 def write_all(study: Study) -> list[Path]:
-    """Write the tables, `front.png` and `report.html` into the run's folder; return their paths."""
-    return [*write_tables(study), save_front(study), write_report(study)]
+    """Write the tables, `front.png`, `report.html`, and `experts.png` where presets have experts; return the paths."""
+    return [*write_tables(study), save_front(study), *save_experts(study), write_report(study)]
 
 
 def write_report(study: Study) -> Path:
@@ -156,6 +165,9 @@ def _view(study: Study) -> dict[str, Any]:
         "front": _front_table(study, members),
         "funnel": _funnel(study),
         "curves": _curves(study),
+        "experts": _expert_pictures(study),
+        "expert_table": _expert_table(study),
+        "expert_labelled": any(use.degradations for trial in trials_with_experts(study) for use in uses_of(trial)),
         "trials": _trials_table(study),
         "conditions": conditions(study),
         "notes": tuple(study.facts.get("baseline", {}).get("notes", ())),
@@ -253,6 +265,18 @@ def _curves(study: Study) -> list[Picture]:
     ]
 
 
+def _expert_pictures(study: Study) -> list[Picture]:
+    what = "Share of the choices that each expert gets: dashed a fair share, dotted where an expert counts as dead."
+    return [
+        _picture(
+            partial(draw_experts, study, [(f"trial {trial.number}", trial)]),
+            f"{names.capitalize()}, trial {trial.number}",
+            what,
+        )
+        for names, trial in presets_with_experts(study).items()
+    ]
+
+
 def _picture(draw: Callable[[Theme], Figure], title: str, description: str) -> Picture:
     return Picture(light=_data_uri(draw(LIGHT)), dark=_data_uri(draw(DARK)), title=title, description=description)
 
@@ -294,8 +318,27 @@ def _trials_table(study: Study) -> Table:
     return _table(columns, rows)
 
 
+def _expert_table(study: Study) -> Table:
+    """Return a row for each mixture of each complete candidate."""
+    columns = ["trial", "stage", "load entropy", "judgement", "confidence", "degradation → expert (bits)", "load"]
+    rows = [
+        (
+            _count(trial.number),
+            _text(use.stage),
+            _share(use.load_entropy),
+            _text(judgement(use)),
+            _share(use.confidence),
+            _share(use.information_bits),
+            _text(" / ".join(f"{share:.0%}" for share in use.load)),
+        )
+        for trial in trials_with_experts(study)
+        for use in uses_of(trial)
+    ]
+    return _table(columns, rows)
+
+
 def _table(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
-    words = ("preset", "state", "network", "reason")
+    words = ("preset", "state", "network", "reason", "stage", "judgement", "load")
     return Table(columns=tuple(columns), rows=tuple(rows), numeric=tuple(name not in words for name in columns))
 
 
@@ -326,6 +369,10 @@ def _verified(study: Study, trial: Trial) -> Cost | None:
 
 def _number(objective: str, value: float | None) -> Cell:
     return Cell(text=figure(objective, value), sort=_last_if_none(value), numeric=True)
+
+
+def _share(value: float | None) -> Cell:
+    return Cell(text="–" if value is None else f"{value:.2f}", sort=_last_if_none(value), numeric=True)
 
 
 def _count(value: int | None) -> Cell:

@@ -2,23 +2,26 @@
 
 Columns, in this order:
 
-=================  =====================================================================================
-`trial`            number of the candidate
-`state`            COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING
-`reason`           why it is in that state; empty for COMPLETE and RUNNING
-`key`              16 hexadecimal digits that name its point of the space
-`psnr_db`, `ssim`  means over the validation photographs, at the last rung that it reached
-`latency_ms`       median time of one forward pass, in ms
-`macs_g`           multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that)
-`params_m`         parameters, in millions
-`peak_mem_mib`     peak tensor memory of one forward pass, in MiB
-`steps`            training steps spent on it, up to the last rung that it reached
-`train_s`          seconds of training up to there, validation excluded
-`seed`             draws its initial weights
-`space.<name>`     one a dimension, e.g. `space.width`, `space.encoder_blocks.1`, in the order of the
-                   experiment file; missing where the dimension is inactive
-`config`           the network as JSON, as `HFIRConfig.from_dict` reads it; missing for an illegal one
-=================  =====================================================================================
+=====================  ================================================================================================
+`trial`                number of the candidate
+`state`                COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING
+`reason`               why it is in that state; empty for COMPLETE and RUNNING
+`key`                  16 hexadecimal digits that name its point of the space
+`psnr_db`, `ssim`      means over the validation photographs, at the last rung that it reached
+`latency_ms`           median time of one forward pass, in ms
+`macs_g`               multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that)
+`params_m`             parameters, in millions
+`peak_mem_mib`         peak tensor memory of one forward pass, in MiB
+`steps`                training steps spent on it, up to the last rung that it reached
+`train_s`              seconds of training up to there, validation excluded
+`seed`                 draws its initial weights
+`expert_load_entropy`  of its least balanced mixture: 1 for fair shares, 0 where one expert gets all; missing where
+                       it has no experts, or was stopped before the last rung
+`expert_dead`          dead experts in all its mixtures: those with less than a tenth of a fair share; likewise
+`space.<name>`         one a dimension, e.g. `space.width`, `space.encoder_blocks.1`, in the order of the
+                       experiment file; missing where the dimension is inactive
+`config`               the network as JSON, as `HFIRConfig.from_dict` reads it; missing for an illegal one
+=====================  ================================================================================================
 
 Costs are of the deploy form (fused, eval, batch 1), at the input sizes that the experiment names. A figure that was
 not found out is missing: a candidate over its MACs limit has no latency.
@@ -50,6 +53,8 @@ _DTYPES = {
     "steps": "Int64",
     "train_s": "float64",
     "seed": "Int64",
+    "expert_load_entropy": "float64",
+    "expert_dead": "Int64",
 }
 """Columns that stand in every table, in order, and their types."""
 
@@ -179,6 +184,7 @@ def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
 
 def _row(trial: Trial) -> dict[str, Any]:
     last = trial.last
+    uses = () if last is None else last.experts
     return {
         "trial": trial.number,
         "state": trial.state.value,
@@ -188,6 +194,8 @@ def _row(trial: Trial) -> dict[str, Any]:
         "steps": None if last is None else last.step,
         "train_s": None if last is None else last.elapsed_s,
         "seed": trial.seed,
+        "expert_load_entropy": min((use.load_entropy for use in uses), default=None),
+        "expert_dead": sum(len(use.dead) for use in uses) if uses else None,
         "config": None if trial.config is None else json.dumps(dict(trial.config)),
     }
 

@@ -79,6 +79,10 @@ def describe_task(study: Study) -> str:
         "denoise": f"Denoising, σ = {task.get('sigma', 25):g}",
         "deblur": f"Deblurring, σ = {task.get('blur_sigma_px', 1.6):g} px, noise {task.get('noise_sigma', 2):g}",
         "jpeg": f"JPEG artefact removal, quality {task.get('quality', 30)}",
+        "mixed": (
+            f"Mixed degradations: lost detail, noise σ = {task.get('sigma', 25):g}, "
+            f"blur σ = {task.get('blur_sigma_px', 1.6):g} px, JPEG quality {task.get('quality', 20)}"
+        ),
     }
     return texts.get(kind, kind.replace("_", " ").capitalize())
 
@@ -243,7 +247,12 @@ def _proxy(study: Study) -> str:
         f"compared at {rungs} steps, the best {proxy.get('keep', 1):.0%} go on; batch {proxy.get('batch')}, "
         f"patches of {proxy.get('patch_px')} px, learning rate {proxy.get('learning_rate')}, "
         f"{proxy.get('loss')} loss"
+        f"{_supervision(proxy.get('routing_supervision', 0))}"
     )
+
+
+def _supervision(weight: float) -> str:
+    return f", routers taught the degradations (weight {weight:g})" if weight else ""
 
 
 def _search(study: Study) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from search.tasks.degradations import Degradation, to_levels
+from search.tasks.degradations import Degradation, Mixed, to_levels
 from search.tasks.embedded import embedded_photos
 from search.tasks.images import Photo, load_folder
 from search.tasks.pairs import (
@@ -20,8 +20,8 @@ from search.tasks.pairs import (
     crop_notes,
     in_channels,
     min_side_px,
-    train_photo,
-    validation_pair,
+    train_forms,
+    validation_pairs,
     without_leaks,
 )
 from search.tasks.patches import Batch, PatchSampler
@@ -49,7 +49,7 @@ _SHOWN = 5
 
 
 def embedded_task(
-    degradation: Degradation,
+    degradation: Degradation | Mixed,
     channels: int,
     seed: int,
     *,
@@ -71,7 +71,7 @@ def embedded_task(
 
 
 def folder_task(
-    degradation: Degradation,
+    degradation: Degradation | Mixed,
     folder: Path,
     channels: int,
     seed: int,
@@ -171,7 +171,7 @@ def paired_photos(
 
 
 def _degraded_task(
-    degradation: Degradation,
+    degradation: Degradation | Mixed,
     train: list[Photo],
     held_out: list[Photo],
     channels: int,
@@ -188,8 +188,8 @@ def _degraded_task(
         degradation=degradation,
         upscale=degradation.upscale,
         channels=channels,
-        train=tuple(train_photo(p, degradation, channels) for p in kept),
-        validation=tuple(validation_pair(p, degradation, channels, seed, limit_px) for p in held_out),
+        train=tuple(form for p in kept for form in train_forms(p, degradation, channels)),
+        validation=tuple(pair for p in held_out for pair in validation_pairs(p, degradation, channels, seed, limit_px)),
         notes=(*lines, *leaks, *cropped),
     )
 

@@ -4,6 +4,8 @@ A degradation has two parts. `prepare` does what is the same every time, on a wh
 result is kept in 8 bits, as a file or a camera would. `degrade_patches` does what is drawn anew each time
 (noise), on the patches of a batch. Network input is float32 on the scale 0 .. 1 throughout; added noise is
 neither clipped nor rounded, as is usual for synthetic white noise.
+
+A mixed task has several degradations, told apart by labels; `by_label` makes them and a single one alike.
 """
 
 from __future__ import annotations
@@ -11,14 +13,14 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 from search.tasks.images import Pixels
-from search.tasks.resize import bicubic_down, round_to_uint8
+from search.tasks.resize import bicubic_down, imresize, round_to_uint8
 from search.types import InputError
 
 Levels = npt.NDArray[np.float32]
@@ -195,11 +197,70 @@ class Jpeg:
         return to_levels(prepared)
 
 
-DEGRADATIONS: Mapping[str, type[SuperResolution] | type[Denoise] | type[Deblur] | type[Jpeg]] = {
+@dataclass(frozen=True, slots=True)
+class LostDetail:
+    """Half the resolution in each direction is lost: shrunk and enlarged again, both bicubic and rounded to 8 bits."""
+
+    upscale: ClassVar[int] = 1
+    deterministic: ClassVar[bool] = True
+
+    def prepare(self, clean: Pixels) -> Pixels:
+        """Shrink `[h w c]` to half its sides (odd ones rounded up, as MATLAB does) and enlarge it back."""
+        height, width = clean.shape[:2]
+        small = round_to_uint8(imresize(clean.astype(np.float64), -(-height // 2), -(-width // 2), scale=0.5))
+        return round_to_uint8(imresize(small.astype(np.float64), height, width, scale=2.0))
+
+    def degrade_patches(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
+        """Scale to 0 .. 1; nothing is drawn."""
+        return to_levels(prepared)
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Four degradations, one of which is drawn for each patch; each is named after the expert that should undo it.
+
+    `texture` lost its detail (bicubic shrinking by 2 and back), `denoise` has white noise, `deblur` is blurred
+    without noise, `artifact` was a JPEG file. A label is the index of a name in `names`.
+
+    Args:
+        sigma: Of the noise in 8-bit levels, 0.1 .. 255.
+        blur_sigma_px: Of the blur in pixels, 0.1 .. 20.
+        quality: Of the JPEG file, 1 .. 100.
+
+    Raises:
+        InputError: If a value is out of its range.
+    """
+
+    sigma: float = 25.0
+    blur_sigma_px: float = 1.6
+    quality: int = 20
+    upscale: ClassVar[int] = 1
+    names: ClassVar[tuple[str, ...]] = ("texture", "denoise", "deblur", "artifact")
+
+    def __post_init__(self) -> None:
+        """Check the values: each part knows its own range."""
+        _ = self.parts
+
+    @property
+    def parts(self) -> tuple[Degradation, ...]:
+        """The degradations in the order of `names`."""
+        made = (LostDetail(), Denoise(self.sigma), Deblur(self.blur_sigma_px), Jpeg(self.quality))
+        return cast("tuple[Degradation, ...]", made)
+
+
+def by_label(degradation: Degradation | Mixed | None) -> Mapping[int | None, Degradation]:
+    """Return a task's degradations by their labels: one alone has the label None; none where files are given."""
+    if isinstance(degradation, Mixed):
+        return dict(enumerate(degradation.parts))
+    return {} if degradation is None else {None: degradation}
+
+
+DEGRADATIONS: Mapping[str, type[SuperResolution] | type[Denoise] | type[Deblur] | type[Jpeg] | type[Mixed]] = {
     "super_resolution": SuperResolution,
     "denoise": Denoise,
     "deblur": Deblur,
     "jpeg": Jpeg,
+    "mixed": Mixed,
 }
 """Every kind by its name in an experiment file."""
 

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 import numpy as np
 
 from search.tasks.colour import luma_uint8
-from search.tasks.degradations import Degradation, Levels, degrade_photo
+from search.tasks.degradations import Degradation, Levels, Mixed, by_label, degrade_photo
 from search.tasks.images import Photo, Pixels
 from search.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
 class TrainPhoto:
-    """A photograph to cut patches from; both arrays are 8-bit and stay in memory."""
+    """A photograph to cut patches from; both arrays are 8-bit and stay in memory.
+
+    In a mixed task each photograph is there once for each degradation; its forms share the clean array.
+    """
 
     name: str
     clean: Pixels
@@ -24,6 +28,8 @@ class TrainPhoto:
     """`[h w c]`: the fixed part of the degradation is done, noise is not (`Degradation.prepare`)."""
     digest: str
     """Digest of the photograph as read, before any cropping."""
+    label: int | None = None
+    """Which of a mixed task's degradations it has: an index into `TaskData.labels`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,15 @@ class Pair:
     """`[H W c]`, 8-bit."""
     degraded: Levels
     """`[h w c]`, float32, 0 .. 1 but for noise."""
+    label: int | None = None
+    """Which of a mixed task's degradations it has: an index into `TaskData.labels`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskData:
     """All data of one task. `H = upscale * h` and `W = upscale * w` in every pair."""
 
-    degradation: Degradation | None
+    degradation: Degradation | Mixed | None
     """None where the degraded images were given as files."""
     upscale: int
     channels: int
@@ -50,6 +58,16 @@ class TaskData:
     validation: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     """One line for each thing that was left out or changed; to be logged by the caller."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the degradations that patches and pairs are labelled with; none but in a mixed task."""
+        return self.degradation.names if isinstance(self.degradation, Mixed) else ()
+
+    @property
+    def train_images(self) -> int:
+        """Photographs to train on, each counted once in however many forms it is there."""
+        return len({photo.digest for photo in self.train})
 
 
 def check_options(channels: int, upscale: int, limit_px: int | None) -> None:
@@ -108,18 +126,35 @@ def in_channels(pixels: Pixels, channels: int) -> Pixels:
     return pixels if channels == 3 else luma_uint8(pixels)
 
 
-def train_photo(photo: Photo, degradation: Degradation, channels: int) -> TrainPhoto:
-    """Prepare one photograph for training; the fixed part of its degradation is computed here, once."""
+def train_forms(photo: Photo, degradation: Degradation | Mixed, channels: int) -> list[TrainPhoto]:
+    """Prepare one photograph for training, once for each degradation: the fixed part of each is computed here."""
     clean = in_channels(centre_crop(photo.pixels, multiple=degradation.upscale), channels)
-    return TrainPhoto(photo.name, clean, degradation.prepare(clean), photo.digest)
+    return [
+        TrainPhoto(photo.name, clean, part.prepare(clean), photo.digest, label)
+        for label, part in by_label(degradation).items()
+    ]
 
 
-def validation_pair(photo: Photo, degradation: Degradation, channels: int, seed: int, limit_px: int | None) -> Pair:
-    """Degrade one photograph for validation; its noise depends on the seed and the picture alone."""
+def validation_pairs(
+    photo: Photo, degradation: Degradation | Mixed, channels: int, seed: int, limit_px: int | None
+) -> list[Pair]:
+    """Degrade one photograph for validation, once by each degradation.
+
+    Its noise depends on the seed and the picture alone. A pair with a label bears the degradation's name, too:
+    `chelsea (denoise)`.
+    """
     cropped = centre_crop(photo.pixels, multiple=degradation.upscale, limit_px=limit_px)
     clean = in_channels(cropped, channels)
     entropy = np.random.SeedSequence([seed, int(photo.digest, 16)]).generate_state(1, np.uint64)
-    return Pair(photo.name, clean, degrade_photo(degradation, clean, int(entropy[0])))
+    names = degradation.names if isinstance(degradation, Mixed) else ()
+    return [
+        Pair(_pair_name(photo.name, names, label), clean, degrade_photo(part, clean, int(entropy[0])), label)
+        for label, part in by_label(degradation).items()
+    ]
+
+
+def _pair_name(photo: str, names: Sequence[str], label: int | None) -> str:
+    return photo if label is None else f"{PurePath(photo).stem} ({names[label]})"
 
 
 def crop_notes(photos: Sequence[Photo], limit_px: int | None) -> list[str]:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from search.tasks.degradations import Levels, to_levels
+from search.tasks.degradations import Levels, by_label, to_levels
 from search.tasks.images import Pixels
 from search.tasks.pairs import TaskData, TrainPhoto
 from search.types import InputError
 
 
 class Batch(NamedTuple):
-    """Float32 in channels-last memory, on the scale 0 .. 1 but for noise."""
+    """Images are float32 in channels-last memory, on the scale 0 .. 1 but for noise."""
 
     degraded: Tensor
     """`[b c h w]`: the network's input."""
     clean: Tensor
     """`[b c h*upscale w*upscale]`: what it should give."""
+    labels: Tensor | None = None
+    """`[b]`, int64: each patch's degradation as an index into `TaskData.labels`; None but in a mixed task."""
 
 
 class PatchSampler:
@@ -28,7 +31,8 @@ class PatchSampler:
 
     Batch `step` depends on the seed and the step alone: any step can be recomputed after a restart, and
     all candidates that share a seed see the same data (common random numbers), so that their figures
-    differ by the network and not by the luck of the draw.
+    differ by the network and not by the luck of the draw. In a mixed task each degradation is as likely as
+    another, for a photograph has one area in all its forms.
 
     Args:
         data: The task.
@@ -50,7 +54,7 @@ class PatchSampler:
         self.notes = _too_small(data.train, patch_px)
         """One line for each photograph that is smaller than a patch and so never used."""
         if not self._photos:
-            raise InputError(_none_left(data.train, patch_px, data.upscale))
+            raise InputError(_none_left(data, patch_px))
         areas = np.array([p.prepared.shape[0] * p.prepared.shape[1] for p in self._photos], dtype=np.float64)
         self._shares = np.cumsum(areas / areas.sum())
 
@@ -60,17 +64,24 @@ class PatchSampler:
         side, scale, channels = self._patch, self._data.upscale, self._data.channels
         prepared = np.empty((self._batch, side, side, channels), dtype=np.uint8)
         clean = np.empty((self._batch, side * scale, side * scale, channels), dtype=np.uint8)
+        labels: list[int | None] = []
         for slot, draws in enumerate(rng.random((self._batch, 4))):
             photo = self._photos[min(int(np.searchsorted(self._shares, draws[0])), len(self._photos) - 1)]
             top, left = (int(d * (n - side + 1)) for d, n in zip(draws[1:3], photo.prepared.shape[:2], strict=True))
             turn = int(draws[3] * 8)
             prepared[slot] = _turned(_cut(photo.prepared, top, left, side), turn)
             clean[slot] = _turned(_cut(photo.clean, top * scale, left * scale, side * scale), turn)
-        return Batch(_to_tensor(self._degraded(prepared, rng)), _to_tensor(to_levels(clean)))
+            labels.append(photo.label)
+        known = torch.tensor(labels) if self._data.labels else None
+        return Batch(_to_tensor(self._degraded(prepared, labels, rng)), _to_tensor(to_levels(clean)), known)
 
-    def _degraded(self, prepared: Pixels, rng: np.random.Generator) -> Levels:
-        degradation = self._data.degradation
-        return to_levels(prepared) if degradation is None else degradation.degrade_patches(prepared, rng)
+    def _degraded(self, prepared: Pixels, labels: Sequence[int | None], rng: np.random.Generator) -> Levels:
+        """Apply the drawn part, one degradation after the other; what was given as files stays as it is."""
+        degraded = to_levels(prepared)
+        for label, degradation in by_label(self._data.degradation).items():
+            rows = [i for i, other in enumerate(labels) if other == label]
+            degraded[rows] = degradation.degrade_patches(prepared[rows], rng)
+        return degraded
 
 
 def _cut(image: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -90,18 +101,19 @@ def _to_tensor(levels: Levels) -> Tensor:
 
 
 def _too_small(photos: tuple[TrainPhoto, ...], patch_px: int) -> tuple[str, ...]:
-    return tuple(
+    lines = (
         f"{p.name}: never trained on, its network input of {p.prepared.shape[1]} x {p.prepared.shape[0]} px "
         f"is smaller than a patch of {patch_px} px"
         for p in photos
         if min(p.prepared.shape[:2]) < patch_px
     )
+    return tuple(dict.fromkeys(lines))
 
 
-def _none_left(photos: tuple[TrainPhoto, ...], patch_px: int, upscale: int) -> str:
-    largest = max((min(p.prepared.shape[:2]) for p in photos), default=0)
+def _none_left(data: TaskData, patch_px: int) -> str:
+    largest = max((min(p.prepared.shape[:2]) for p in data.train), default=0)
     return (
-        f"patch_px = {patch_px} fits into none of the {len(photos)} training photographs. "
+        f"patch_px = {patch_px} fits into none of the {data.train_images} training photographs. "
         f"A patch must fit into the network input, whose largest shorter side is {largest} px "
-        f"(clean photographs are {upscale} times that): lower patch_px, or use larger photographs."
+        f"(clean photographs are {data.upscale} times that): lower patch_px, or use larger photographs."
     )

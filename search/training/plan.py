@@ -171,6 +171,7 @@ class TrainingPlan:
     loss: str = _word("charbonnier", ("charbonnier", "l1"), "What pixels are compared by")
     ssim_weight: float = _number(0.0, 0, 1000, "Weight of the SSIM loss")
     frequency_weight: float = _number(0.05, 0, 1000, "Weight of the frequency loss")
+    routing_supervision: float = _number(0.0, 0, 1, "Weight of what teaches routers degradations; mixed tasks only")
     validate_every: int = _whole(500, 1, 10_000_000, "Steps between two validations")
     checkpoint_every: int = _whole(500, 1, 10_000_000, "Steps between two checkpoints")
     precision: str = _word("32-true", ("32-true", "bf16-mixed"), "Arithmetic of the forward pass")

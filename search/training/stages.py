@@ -10,6 +10,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from hfir.blocks.moe import Routing
+from hfir.config import HFIRConfig
 from hfir.discriminator import UNetDiscriminator
 from hfir.errors import HFIRError
 from hfir.losses import (
@@ -19,9 +21,12 @@ from hfir.losses import (
     frequency_loss,
     l1,
     routing_loss,
+    routing_supervision,
     ssim_loss,
 )
 from hfir.model import HydraFusionIR
+from search.evaluation.routing import condition_from
+from search.tasks.patches import Batch
 from search.training.pace import StepFigures
 from search.training.plan import GanPlan, PerceptualPlan, TrainingPlan
 from search.types import InputError
@@ -35,7 +40,7 @@ class Stage(Protocol):
 
     name: str
 
-    def step(self, degraded: Tensor, clean: Tensor, rate: float) -> StepFigures:
+    def step(self, batch: Batch, rate: float) -> StepFigures:
         """Take one step at a learning rate."""
         ...
 
@@ -61,20 +66,21 @@ class PixelStage:
     name = "psnr"
 
     def __init__(self, fabric: Fabric, network: Any, model: HydraFusionIR, plan: TrainingPlan) -> None:
-        self._fabric, self._network, self._plan = fabric, network, plan
+        self._fabric, self._network, self._plan, self._config = fabric, network, plan, model.config
         self._optimiser: Any = fabric.setup_optimizers(
             torch.optim.AdamW(model.parameters(), lr=0.0, betas=PIXEL_BETAS, weight_decay=0.0, fused=True)
         )
 
-    def step(self, degraded: Tensor, clean: Tensor, rate: float) -> StepFigures:
+    def step(self, batch: Batch, rate: float) -> StepFigures:
         """Take one step."""
-        restored, routings = self._network.forward_with_routing(degraded)
+        restored, routings = _run(self._network, self._config, batch)
+        clean = batch.clean
         loss = PIXEL_LOSSES[self._plan.loss](restored, clean)
         if self._plan.ssim_weight:
             loss = loss + self._plan.ssim_weight * ssim_loss(restored, clean)
         if self._plan.frequency_weight:
             loss = loss + self._plan.frequency_weight * frequency_loss(restored, clean)
-        total = loss + routing_loss(routings)
+        total = loss + _router_loss(routings, batch.labels, self._plan.routing_supervision)
         norm = _descend(self._fabric, self._network, self._optimiser, total, rate, self._plan.gradient_clip)
         return StepFigures(loss.detach(), loss.detach() + norm)
 
@@ -105,6 +111,7 @@ class GanStage:
         self, fabric: Fabric, network: Any, model: HydraFusionIR, plan: TrainingPlan, gan: GanPlan, seed: int
     ) -> None:
         self._fabric, self._network, self._plan, self._gan = fabric, network, plan, gan
+        self._config = model.config
         model.gan_mode(True)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -114,15 +121,17 @@ class GanStage:
         self._judge_optimiser: Any = fabric.setup_optimizers(_adam(self._judge.parameters()))
         self._perceptual = None if gan.perceptual is None else _perceptual(gan.perceptual).to(fabric.device)
 
-    def step(self, degraded: Tensor, clean: Tensor, rate: float) -> StepFigures:
+    def step(self, batch: Batch, rate: float) -> StepFigures:
         """Take one step with each player; the loss is the network's."""
-        restored, routings = self._network.forward_with_routing(degraded)
+        restored, routings = _run(self._network, self._config, batch)
+        clean = batch.clean
         loss = self._gan.pixel_weight * l1(restored, clean) + self._gan.gan_weight * self._disbelief(restored)
         if self._gan.perceptual is not None and self._perceptual is not None:
             with self._fabric.autocast():
                 features = self._perceptual(restored, clean)
             loss = loss + self._gan.perceptual.weight * features
-        total, clip = loss + routing_loss(routings), self._plan.gradient_clip
+        total = loss + _router_loss(routings, batch.labels, self._plan.routing_supervision)
+        clip = self._plan.gradient_clip
         norm = _descend(self._fabric, self._network, self._optimiser, total, rate, clip)
 
         real, fake = self._wrapped_judge(torch.cat([clean, restored.detach()])).chunk(2)
@@ -151,6 +160,17 @@ class GanStage:
         self._judge.load_state_dict(state["judge"])
         self._optimiser.load_state_dict(state["optimiser"])
         self._judge_optimiser.load_state_dict(state["judge_optimiser"])
+
+
+def _run(network: Any, config: HFIRConfig, batch: Batch) -> tuple[Tensor, list[Routing]]:
+    """Return the restored batch and the routers' decisions; a network that asks for the degradation is told it."""
+    return network.forward_with_routing(batch.degraded, condition_from(config, batch.labels))
+
+
+def _router_loss(routings: list[Routing], labels: Tensor | None, supervision: float) -> Tensor | float:
+    """Return what keeps routers balanced and small, and teaches them the known degradations."""
+    taught = routing_supervision(routings, labels) if labels is not None and supervision else 0.0
+    return routing_loss(routings) + supervision * taught
 
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:

@@ -26,7 +26,7 @@ from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
 from search.evaluation.proxy import validate
 from search.store import hold
-from search.tasks.patches import PatchSampler
+from search.tasks.patches import Batch, PatchSampler
 from search.training.average import WeightAverage
 from search.training.files import (
     BEST_FOLDER,
@@ -141,6 +141,12 @@ class FullTraining:
                 "  Each takes the same share: choose a multiple."
             )
         self._data = task_data(recipe.task)
+        if self.plan.routing_supervision and not self._data.labels:
+            raise InputError(
+                f"routing_supervision: {self.plan.routing_supervision:g} asks for the degradation of each patch, which "
+                f"task {recipe.task.kind} does not tell.\n  Only task mixed, its degradations made here, has labels: "
+                "choose it, or set routing_supervision to 0."
+            )
         self._patches = PatchSampler(self._data, self.plan.patch_px, self.plan.batch, self.plan.seed)
         model = start.build(recipe.task, self.plan.seed)
         self._identity = {
@@ -190,10 +196,13 @@ class FullTraining:
             self.average = WeightAverage(self.model, self.plan.ema_limit)
             self._stage = self._gan_stage(self.plan.gan)
         torch.manual_seed(_seed(self.plan.seed, self.step, self.fabric.global_rank))
-        share = self.plan.batch // self.fabric.world_size
-        mine = slice(self.fabric.global_rank * share, (self.fabric.global_rank + 1) * share)
-        degraded, clean = (t[mine].to(self.fabric.device) for t in self._patches.batch(self.step))
-        figures = self._stage.step(degraded, clean, self.plan.rate(self.step))
+        size = self.plan.batch // self.fabric.world_size
+        mine = slice(self.fabric.global_rank * size, (self.fabric.global_rank + 1) * size)
+        whole = self._patches.batch(self.step)
+        degraded, clean = (t[mine].to(self.fabric.device) for t in (whole.degraded, whole.clean))
+        labels = None if whole.labels is None else whole.labels[mine].to(self.fabric.device)
+        share = Batch(degraded, clean, labels)
+        figures = self._stage.step(share, self.plan.rate(self.step))
         self.average.update(self.model)
         self.step += 1
         seconds = time.perf_counter() - begin

@@ -27,7 +27,7 @@ def mixture(num_experts: int = 4, top_k: int = 1, *, cue: int = 0, seed: int = 0
 
 
 def means(x: Tensor) -> Tensor:
-    """What a router sees of images."""
+    """Some figures of images for a router to see."""
     return x.mean(dim=(2, 3)).float()
 
 
@@ -42,12 +42,24 @@ def alone(bank: ExpertBank, expert: int, x: Tensor) -> Tensor:
     return nn.functional.conv2d(y, bank.project[expert][:, :, None, None], bank.project_bias[expert])
 
 
+def roughness(features: Tensor) -> Tensor:
+    """What a router sees of images: the mean distance of each feature from its 3×3 neighbourhood, [b c]."""
+    return distances(features).mean(dim=(2, 3))
+
+
+def distances(features: Tensor) -> Tensor:
+    """The distance of each feature from its 3×3 neighbourhood, as far as that lies inside."""
+    padded = nn.functional.pad(features, (1, 1, 1, 1), value=float("nan"))
+    around = padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(4).nanmean(dim=4)
+    return (features - around).abs()
+
+
 def naive(moe: MoEX, x: Tensor) -> Tensor:
     """The mixture image by image and expert by expert."""
     out = []
     for one in x.split(1):
         features = moe.norm(one)
-        probability = torch.softmax(moe.router(features.mean(dim=(2, 3)))[0], dim=0)
+        probability = torch.softmax(moe.router(roughness(features))[0], dim=0)
         best = probability.argsort(descending=True)[: moe.config.top_k].tolist()
         total = sum(float(probability[e]) for e in best) if moe.config.top_k > 1 else 1.0
         mixed = sum(float(probability[e]) / total * alone(moe.experts, e, features) for e in best)
@@ -124,8 +136,26 @@ def test_the_cue_reaches_the_router(image):
     moe, x, cue = mixture(cue=3), image(1, CHANNELS, 4, 4), image(1, 3)
     flow = Flow(cue=cue)
     moe(x, flow)
-    known = torch.cat([means(moe.norm(x)), cue], dim=1)
+    known = torch.cat([roughness(moe.norm(x)), cue], dim=1)
     torch.testing.assert_close(flow.routings[0].logits, moe.router(known), rtol=1e-4, atol=1e-4)
+
+
+def test_the_router_tells_noise_and_blur_from_the_same_picture_without_them(image):
+    moe, x = mixture(), image(1, CHANNELS, 32, 32)
+    wave = torch.sin(torch.arange(32) / 4).expand_as(x)
+    noise = x - x.mean(dim=(2, 3), keepdim=True)
+    still, some, much = (moe.route(roughness(wave + level * noise))[1].logits for level in (0, 0.3, 1))
+    assert (still - some).abs().max() > 0.1
+    assert (some - much).abs().max() > 0.1
+
+
+def test_a_flat_image_of_one_pixel_has_no_roughness_and_a_finite_gradient():
+    moe, x = mixture(), torch.ones(1, CHANNELS, 1, 1, requires_grad=True)
+    flow = Flow()
+    moe(x, flow)
+    assert torch.equal(flow.routings[0].logits[0], moe.router.bias)
+    flow.routings[0].logits.sum().backward()
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("top_k", [1, 2])
@@ -193,10 +223,10 @@ def test_each_window_goes_where_its_own_pixels_say(image):
     x = image(2, CHANNELS, 20, 33)
     with torch.no_grad():
         moe(x, flow)
-        routing, features = flow.routings[0], moe.norm(x)
+        routing, rough = flow.routings[0], distances(moe.norm(x))
         assert (routing.windows, len(routing.logits)) == (6, 12)
         for row, (b, i, j) in enumerate((b, i, j) for b in range(2) for i in range(2) for j in range(3)):
-            window = features[b : b + 1, :, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16]
+            window = rough[b : b + 1, :, 16 * i : 16 * i + 16, 16 * j : 16 * j + 16]
             torch.testing.assert_close(routing.logits[row], moe.router(means(window))[0], rtol=1e-4, atol=1e-4)
 
 

@@ -101,7 +101,9 @@ def test_every_parameter_learns(wide, built, image, number: int):
     config = wide(number)
     model = built(config, number, stirred=0.02).train()
     model.gan_mode(True)
-    y, _ = model.forward_with_routing(image(4, config.in_channels, 33, 33, seed=number))
+    asked = 0 if config.experts is None else config.experts.condition_channels
+    condition = image(4, asked, seed=1) if asked else None
+    y, _ = model.forward_with_routing(image(4, config.in_channels, 33, 33, seed=number), condition)
     y.square().sum().backward()
     idle = [name for name, p in model.named_parameters() if p.grad is None]
     assert not idle

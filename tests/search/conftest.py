@@ -1,8 +1,10 @@
 """Studies made by hand, for what reads them."""
 
+import dataclasses
+
 import pytest
 
-from search.types import Cost, Genotype, Latency, Measurement, Study, Trial, TrialState
+from search.types import Cost, ExpertUse, Genotype, Latency, Measurement, Study, Trial, TrialState
 
 RUNGS = (100, 400, 1200)
 
@@ -185,4 +187,33 @@ def rich_study(make_trial, make_study):
             make_trial(11, state.RUNNING, psnr_db=30.5, latency_ms=9.0, macs_g=1.0, rungs=1),
             make_trial(12, state.STOPPED, psnr_db=30.8, latency_ms=18.0, macs_g=2.5, rungs=2, reason="not promoted"),
         ]
+    )
+
+
+DEGRADATIONS = ("texture", "denoise", "deblur", "artifact")
+BALANCED = ExpertUse(
+    stage="mid",
+    load=(0.25, 0.25, 0.25, 0.25),
+    load_entropy=1.0,
+    confidence=0.8,
+    degradations=DEGRADATIONS,
+    load_by_degradation=((1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0), (0.0, 0.0, 0.0, 1.0)),
+    information_bits=2.0,
+)
+HALF_DEAD = ExpertUse(stage="dec2", load=(0.5, 0.5, 0.0, 0.0), load_entropy=0.5, confidence=0.4)
+
+
+@pytest.fixture(scope="session")
+def expert_study(make_trial, make_study):
+    """A study of a mixed task. 0 (best) has two mixtures, one without labels; 1 has one; 2 (fastest) has none."""
+
+    def trial(number, psnr_db, latency_ms, experts):
+        made = make_trial(number, psnr_db=psnr_db, latency_ms=latency_ms, macs_g=latency_ms / 10)
+        *rest, last = made.measurements
+        return dataclasses.replace(made, measurements=(*rest, dataclasses.replace(last, experts=experts)))
+
+    return make_study(
+        [trial(0, 31.6, 40.0, (BALANCED, HALF_DEAD)), trial(1, 31.5, 10.0, (BALANCED,)), trial(2, 30.5, 5.0, ())],
+        task={"kind": "mixed", "sigma": 25.0, "blur_sigma_px": 1.6, "quality": 20},
+        proxy={"rungs": [100, 400, 1200], "keep": 0.4, "batch": 8, "routing_supervision": 0.02},
     )

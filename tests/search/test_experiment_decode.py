@@ -133,6 +133,7 @@ def test_every_part_can_be_written_down(tmp_path):
         "num_experts: 4",
         "top_k: 2",
         "expert_routing: window",
+        "expert_condition: false",
         "expert_temperature: 2.0",
         "expert_noise: 0.5",
         "expert_stages: dec1+refiner",

@@ -33,7 +33,7 @@ EXPECTED = (
     ("unknown-key-in-section", 6, "search.sede: unknown key.", "Did you mean seed?"),
     ("missing-task", 1, "task is missing.", "Add it. What is done to photographs, and which"),
     ("missing-name", 1, "name is missing.", RULES["name"]),
-    ("missing-kind", 2, "task.kind is missing.", "super_resolution, denoise, deblur or jpeg."),
+    ("missing-kind", 2, "task.kind is missing.", "super_resolution, denoise, deblur, jpeg or mixed."),
     ("key-twice", 6, "width stands twice.", "Keep one of the two."),
     ("no-value", 5, "budget.params_m: has no value.", "Write a value, or remove the key"),
     # types
@@ -127,8 +127,14 @@ EXPECTED = (
     (
         "option-of-another-task",
         4,
-        "task.sigma: belongs to denoise, not to super_resolution.",
+        "task.sigma: belongs to denoise and mixed, not to super_resolution.",
         "Remove it; super_resolution takes upscale.",
+    ),
+    (
+        "option-not-of-mixed",
+        4,
+        "task.noise_sigma: belongs to deblur, not to mixed.",
+        "Remove it; mixed takes sigma, blur_sigma_px and quality.",
     ),
     ("upscale-five", 2, "task.upscale: 5 is too large.", "enlargement, 2, 3 or 4"),
     ("two-channels", 2, "task.channels: 2 is not possible.", "1 (luma) or 3 (colour)."),
@@ -152,6 +158,26 @@ EXPECTED = (
     ("rungs-fall", 6, "proxy.rungs: [400, 100] does not rise.", "Write steps in rising order, each once."),
     ("no-rungs", 4, "proxy.rungs: [] has too few entries.", "whole numbers >= 1, rising."),
     ("unknown-loss", 4, 'proxy.loss: "charbonier" is not possible.', "Did you mean charbonnier?"),
+    (
+        "supervision-without-labels",
+        4,
+        "proxy.routing_supervision: 0.1 asks for the degradation of each patch, which task denoise does not tell.",
+        "Only task mixed, its degradations made here, has labels",
+    ),
+    (
+        "supervision-of-pairs",
+        7,
+        "proxy.routing_supervision: 0.1 asks for the degradation of each patch, "
+        "which pairs given as files do not tell.",
+        "Only task mixed, its degradations made here, has labels",
+    ),
+    (
+        "condition-without-labels",
+        5,
+        "space.expert_condition: true asks for the degradation of each image, which task denoise does not tell.",
+        "Only task mixed, its degradations made here, has labels",
+    ),
+    ("supervision-of-two", 4, "proxy.routing_supervision: 2 is too large.", "degradation, 0..1; mixed tasks only."),
     ("keep-nothing", 4, "proxy.keep: 0 is too small.", "0 < keep <= 1."),
     ("no-trials", 4, "search.trials: 0 is too small.", "Candidates to train, 1..1000000"),
     ("unknown-sampler", 4, 'search.sampler: "bayes" is not possible.', "auto, tpe, nsga2 or random."),
@@ -171,6 +197,7 @@ EXPECTED = (
 
 # What a schema cannot say: it sees one value at a time, and editors have no infinity.
 BEYOND_THE_SCHEMA = {
+    "condition-without-labels",
     "infinite-limit",
     "level-missing",
     "level-too-deep",
@@ -179,6 +206,8 @@ BEYOND_THE_SCHEMA = {
     "range-upside-down",
     "refiner-without-split",
     "rungs-fall",
+    "supervision-of-pairs",
+    "supervision-without-labels",
     "top-k-without-experts",
     "when-exclude-each-other",
     "when-impossible-value",

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PathCollection
 from matplotlib.text import Annotation, Text
 
-from search.report import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
+from search.report import draw_experts, draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
 from search.report.figures import DARK, hypervolume_growth, log_ticks, plain, render
 from search.types import TrialState
 
@@ -167,3 +167,32 @@ def test_the_front_is_written_as_png_or_svg(rich_study):
 def test_the_same_records_give_the_same_bytes(rich_study):
     first, second = (render(draw_panel(rich_study, "macs_g", DARK)) for _ in range(2))
     assert first == second
+
+
+def test_each_mixture_has_its_loads_and_where_labels_are_known_its_table(expert_study):
+    figure = draw_experts(expert_study, [("best", expert_study.trials[0])])
+    (load, table, half, none) = figure.axes
+    assert [bar.get_height() for bar in load.patches] == [0.25] * 4
+    assert [bar.get_height() for bar in half.patches] == [0.5, 0.5, 0.0, 0.0]
+    assert np.array_equal(np.asarray(table.images[0].get_array()), np.eye(4))
+    assert [text.get_text() for text in table.get_yticklabels()] == ["texture", "denoise", "deblur", "artifact"]
+    assert not none.axison
+
+
+def test_balance_dead_experts_and_shares_are_told_in_words_too(expert_study):
+    said = words(draw_experts(expert_study, [("best", expert_study.trials[0])], DARK))
+    for part in (
+        "load entropy 1.00: balanced",
+        "load entropy 0.50: 2 dead experts: 3, 4",
+        "0% dead",
+        "25%",
+        "2.00 bits",
+        "4\nartifact",
+    ):
+        assert part in said
+
+
+def test_experts_bear_no_names_that_they_were_not_taught(expert_study):
+    untaught = dataclasses.replace(expert_study, spec={**expert_study.spec, "proxy": {}})
+    labels = [t.get_text() for t in draw_experts(untaught, [("", untaught.trials[1])]).axes[0].get_xticklabels()]
+    assert labels == ["1", "2", "3", "4"]

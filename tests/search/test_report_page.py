@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from search.report import describe_network, render_page, write_all, write_report
+from search.report import describe_network, render_page, save_experts, write_all, write_report
 from search.types import TrialState, to_json
 
 VOID = {"meta", "link", "source", "img", "br"}
@@ -162,3 +162,28 @@ def test_a_latency_that_is_not_to_be_trusted_is_said(make_study, make_trial):
     assert "Doubts" not in Page(render_page(make_study([trial]))).text
     text = " ".join(Page(render_page(make_study([doubted]))).text)
     assert "Trial 3: latency untrusted: the machine was busy, a reference ran 40% slower than at rest" in text
+
+
+def test_what_the_experts_do_is_told_for_every_complete_candidate_that_has_any(expert_study):
+    page = Page(render_page(expert_study))
+    rows = [row for row in page.rows if "mid" in row or "dec2" in row]
+    assert rows == [
+        ["0", "mid", "1.00", "balanced", "0.80", "2.00", "25% / 25% / 25% / 25%"],
+        ["0", "dec2", "0.50", "2 dead experts: 3, 4", "0.40", "–", "50% / 50% / 0% / 0%"],
+        ["1", "mid", "1.00", "balanced", "0.80", "2.00", "25% / 25% / 25% / 25%"],
+    ]
+    section = page.words.partition("What the experts do")[2]
+    assert "Balanced, trial 1" in section
+    assert "to which expert the photographs of each degradation go" in section
+    assert "routers taught the degradations (weight 0.02)" in page.words
+    assert "Mixed degradations: lost detail, noise σ = 25, blur σ = 1.6 px, JPEG quality 20" in page.words
+
+
+def test_nothing_is_told_of_experts_where_there_are_none(page):
+    assert "What the experts do" not in page.words
+
+
+def test_the_picture_of_the_experts_is_written_where_presets_have_any(expert_study, rich_study, tmp_path):
+    written = write_all(dataclasses.replace(expert_study, folder=tmp_path))
+    assert "experts.png" in [path.name for path in written]
+    assert save_experts(rich_study) == []

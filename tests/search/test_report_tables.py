@@ -10,7 +10,7 @@ from search.store import RunStore
 from search.types import InputError, TrialState
 
 FIXED = ["trial", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"]
-FIXED += ["steps", "train_s", "seed"]
+FIXED += ["steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
 
 
 def test_the_columns_are_fixed_then_the_dimensions_as_the_file_lists_them_then_the_rest(rich_study):
@@ -34,6 +34,13 @@ def test_what_is_not_known_is_missing(rich_study):
     assert frame.loc[6, ["psnr_db", "latency_ms", "steps", "peak_mem_mib"]].isna().all()
     assert frame.loc[6, "macs_g"] == 8.109
     assert frame.loc[8, ["macs_g", "config"]].isna().all()
+
+
+def test_the_least_balanced_mixture_and_the_dead_experts_of_all_are_told(expert_study):
+    frame = trials_frame(expert_study).set_index("trial")
+    assert frame.loc[0, ["expert_load_entropy", "expert_dead"]].tolist() == [0.5, 2]
+    assert frame.loc[1, ["expert_load_entropy", "expert_dead"]].tolist() == [1.0, 0]
+    assert frame.loc[2, ["expert_load_entropy", "expert_dead"]].isna().all()
 
 
 def test_an_inactive_dimension_is_missing(rich_study):

@@ -9,6 +9,8 @@ from search.tasks.degradations import (
     Degradation,
     Denoise,
     Jpeg,
+    LostDetail,
+    Mixed,
     SuperResolution,
     degrade_photo,
 )
@@ -22,6 +24,7 @@ KINDS: list[Degradation] = [
     Deblur(1.5, 2.0),
     Deblur(1.5),
     Jpeg(20),
+    LostDetail(),
 ]
 
 
@@ -55,8 +58,8 @@ def test_the_clean_photo_is_left_untouched(kind: Degradation):
 
 
 def test_every_kind_is_listed_by_its_name():
-    assert set(DEGRADATIONS) == {"super_resolution", "denoise", "deblur", "jpeg"}
-    assert {type(kind) for kind in KINDS} == set(DEGRADATIONS.values())
+    assert set(DEGRADATIONS) == {"super_resolution", "denoise", "deblur", "jpeg", "mixed"}
+    assert {type(kind) for kind in KINDS} - {LostDetail} | {Mixed} == set(DEGRADATIONS.values())
 
 
 def test_super_resolution_is_bicubic_shrinking():
@@ -75,7 +78,7 @@ def test_noise_has_its_strength_and_is_neither_clipped_nor_rounded():
 
 
 def test_a_kind_draws_something_exactly_where_it_holds_noise():
-    assert [kind.deterministic for kind in KINDS] == [True, True, False, False, True, True]
+    assert [kind.deterministic for kind in KINDS] == [True, True, False, False, True, True, True]
 
 
 def test_blur_noise_has_its_strength():
@@ -131,6 +134,7 @@ def test_jpeg_halves_the_resolution_of_chroma():
         ("deblur", {"blur_sigma_px": 0}, "blur_sigma_px = 0"),
         ("deblur", {"blur_sigma_px": 1, "noise_sigma": -1}, "noise_sigma = -1"),
         ("jpeg", {"quality": 101}, "quality = 101"),
+        ("mixed", {"blur_sigma_px": 0}, "blur_sigma_px = 0"),
     ],
 )
 def test_a_value_out_of_range_is_refused_with_its_range(kind: str, options: dict, message: str):
