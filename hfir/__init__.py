@@ -15,9 +15,10 @@ from hfir.config import (
     NAFConfig,
     WindowAttentionConfig,
 )
-from hfir.errors import ConfigError, HFIRError, WeightsError
+from hfir.errors import ConfigError, ExportError, HFIRError, WeightsError
 
 if TYPE_CHECKING:
+    from hfir.export import Exported, export_model
     from hfir.fusion import fuse
     from hfir.model import HydraFusionIR, build_model
     from hfir.presets import list_presets, load_preset, preset_config, save_weights
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = [
     "ConfigError",
     "DFTRefinerConfig",
+    "ExportError",
+    "Exported",
     "FrequencySplitConfig",
     "HFIRConfig",
     "HFIRError",
@@ -35,6 +38,7 @@ __all__ = [
     "WeightsError",
     "WindowAttentionConfig",
     "build_model",
+    "export_model",
     "fuse",
     "list_presets",
     "load_preset",
@@ -43,6 +47,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Exported": "hfir.export",
+    "export_model": "hfir.export",
     "fuse": "hfir.fusion",
     "HydraFusionIR": "hfir.model",
     "build_model": "hfir.model",

@@ -4,7 +4,8 @@
 
     HFIRError
     ├── ConfigError     a configuration breaks a rule of the network; also a ValueError
-    └── WeightsError    a weight file does not fit, or is not ours
+    ├── WeightsError    a weight file does not fit, or is not ours
+    └── ExportError     a network cannot be written in a format, or the file computes something else
 """
 
 
@@ -18,3 +19,7 @@ class ConfigError(HFIRError, ValueError):
 
 class WeightsError(HFIRError):
     """A preset or weight file cannot be used: says which file, why, and what to do."""
+
+
+class ExportError(HFIRError):
+    """A network cannot be exported: says what refused it or by how much the file differs, and what to do."""
