@@ -18,9 +18,10 @@ from hfir.config import (
     NAFConfig,
     WindowAttentionConfig,
 )
-from hfir.errors import ConfigError, HFIRError, TilingError, WeightsError
+from hfir.errors import ConfigError, ExportError, HFIRError, TilingError, WeightsError
 
 if TYPE_CHECKING:
+    from hfir.export import Exported, export_model
     from hfir.fusion import fuse
     from hfir.model import HydraFusionIR, build_model
     from hfir.presets import list_presets, load_preset, preset_config, save_weights
@@ -32,6 +33,8 @@ __all__ = [
     "ConfigError",
     "DFTRefinerConfig",
     "DeformableRefinerConfig",
+    "ExportError",
+    "Exported",
     "FrequencySplitConfig",
     "HFIRConfig",
     "HFIRError",
@@ -43,6 +46,7 @@ __all__ = [
     "WeightsError",
     "WindowAttentionConfig",
     "build_model",
+    "export_model",
     "fuse",
     "list_presets",
     "load_preset",
@@ -52,6 +56,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Exported": "hfir.export",
+    "export_model": "hfir.export",
     "fuse": "hfir.fusion",
     "HydraFusionIR": "hfir.model",
     "build_model": "hfir.model",

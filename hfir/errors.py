@@ -5,7 +5,8 @@
     HFIRError
     ├── ConfigError     a configuration breaks a rule of the network; also a ValueError
     ├── WeightsError    a weight file does not fit, or is not ours
-    └── TilingError     tiles cannot be laid, or none is small enough for the memory
+    ├── TilingError     tiles cannot be laid, or none is small enough for the memory
+    └── ExportError     a network cannot be written in a format, or the file computes something else
 """
 
 
@@ -23,3 +24,7 @@ class WeightsError(HFIRError):
 
 class TilingError(HFIRError):
     """An image cannot be cut into tiles as asked: says which sizes, the rule and what fits."""
+
+
+class ExportError(HFIRError):
+    """A network cannot be exported: says what refused it or by how much the file differs, and what to do."""

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -41,6 +42,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N", help="Where the network runs.")]
 HalfOption = Annotated[str, typer.Option(metavar="none|bf16|fp16", help="Half precision inside the network.")]
 OverlapOption = Annotated[int, typer.Option(metavar="PX", help="Pixels that neighbouring tiles share.")]
+
+
+class ExportFormat(StrEnum):
+    """What `export` writes; the values are those of `hfir.export.FORMATS`."""
+
+    ONNX = "onnx"
+    TORCH_EXPORT = "torch-export"
+    SAFETENSORS = "safetensors"
 
 
 @app.command()
@@ -154,6 +163,42 @@ def front(run_folder: RunArgument, as_json: JsonOption = False) -> None:
         from search.cli.showing import show_front
 
         show_front(run_folder, as_json=as_json)
+
+
+@app.command()
+def export(
+    preset: Annotated[
+        str,
+        typer.Argument(help="Preset folder, .safetensors file, or (with --untrained) a name.", show_default=False),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the file.", show_default=False)],
+    format: Annotated[ExportFormat, typer.Option(help="What to write.")] = ExportFormat.ONNX,
+    name: Annotated[
+        str | None, typer.Option(help="Name inside the file's name.", show_default="run and preset")
+    ] = None,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.", min=1)] = 18,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision.")] = False,
+    untrained: Annotated[
+        bool, typer.Option("--untrained", help="Export a named preset without weights, for timing on a device.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a network for other programs, and check that the file computes what the network computes."""
+    with _exit_codes():
+        from search.cli.exporting import export_preset
+
+        export_preset(
+            preset,
+            out,
+            format=format.value,
+            name=name,
+            opset=opset,
+            fp16=fp16,
+            untrained=untrained,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
 
 
 @app.command()
