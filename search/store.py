@@ -7,10 +7,12 @@ be drawn again from the store. Beside the journal lie files that are derived fro
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,10 @@ from search.types import (
 
 JOURNAL = "study.journal"
 LOCK = "run.lock"
+HOLD_TIMEOUT_S = 0.3
+"""How long a driver tries for its folder: `is_held` takes the lock for an instant, and must not turn one away."""
 SCHEMA = 1
+_BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
 
 _OPTUNA_STATE = {
@@ -194,8 +199,8 @@ def read_study(folder: Path) -> Study:
     """Read a run without touching it; works while the run goes on.
 
     Raises:
-        InputError: If the folder holds no run.
-        StoreError: If the journal is damaged.
+        InputError: If the folder holds no run, or none yet.
+        StoreError: If the journal is damaged before its last line.
     """
     path = folder / JOURNAL
     if not path.is_file():
@@ -205,6 +210,8 @@ def read_study(folder: Path) -> Study:
         )
     storage = _open(path)
     summaries = optuna.get_all_study_names(storage)
+    if not summaries:
+        raise InputError(f"{folder}: holds no run yet ({JOURNAL} is empty).\n  Start it, or look again in a moment.")
     if len(summaries) != 1:
         raise StoreError(f"{path}: holds {len(summaries)} studies, not one. It was not written by hfir-search.")
     return _study(folder, optuna.load_study(study_name=summaries[0], storage=storage))
@@ -232,7 +239,7 @@ def hold(folder: Path) -> Iterator[None]:
         StoreError: If another process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK, timeout=0)
+    lock = FileLock(folder / LOCK, timeout=HOLD_TIMEOUT_S)
     try:
         lock.acquire()
     except Timeout as error:
@@ -246,10 +253,41 @@ def hold(folder: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_held(folder: Path) -> bool | None:
+    """Say whether a driver holds a run's folder; None where its lock cannot be looked at (a folder of another user)."""
+    if not (folder / LOCK).is_file():
+        return False
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        return True
+    except OSError:
+        return None
+    lock.release()
+    return False
+
+
+def times_of(folder: Path) -> tuple[datetime, datetime] | None:
+    """Return when a run proposed its first candidate and when it last wrote, in UTC; None before the first one."""
+    path = folder / JOURNAL
+    begun = _BEGUN.search(path.read_bytes()) if path.is_file() else None
+    if begun is None:
+        return None
+    first = datetime.fromisoformat(begun[1].decode())
+    return first.astimezone(UTC), datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+
+
 def _open(path: Path) -> JournalStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
-    except (ValueError, KeyError) as error:
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+    ) as error:  # what optuna's replay trips over
         raise StoreError(
             f"{path}: the journal is damaged ({error}).\n  Restore it from a copy, or start in another folder."
         ) from error

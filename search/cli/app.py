@@ -157,12 +157,19 @@ def train(
 
 
 @app.command()
-def front(run_folder: RunArgument, as_json: JsonOption = False) -> None:
+def front(
+    run_folder: RunArgument,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Say what each member buys, what lies one change away, and what is a tie."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Print the Pareto front of a run, also while it is going on."""
     with _exit_codes():
         from search.cli.showing import show_front
 
-        show_front(run_folder, as_json=as_json)
+        show_front(run_folder, explain=explain, as_json=as_json)
 
 
 @app.command()
@@ -204,21 +211,77 @@ def export(
 @app.command()
 def select(
     run_folder: RunArgument,
-    latency_ms: Annotated[float | None, typer.Option(help="At most this latency.")] = None,
-    macs_g: Annotated[float | None, typer.Option(help="At most these multiply-accumulates, in 1e9.")] = None,
-    params_m: Annotated[float | None, typer.Option(help="At most these parameters, in millions.")] = None,
-    peak_mem_mib: Annotated[float | None, typer.Option(help="At most this memory, in MiB.")] = None,
-    psnr_db: Annotated[float | None, typer.Option(help="At least this PSNR.")] = None,
-    ssim: Annotated[float | None, typer.Option(help="At least this SSIM.")] = None,
+    latency_ms: Annotated[
+        str | None, typer.Option(metavar="BOUND", help="Latency; the whole 95 % interval must keep to it.")
+    ] = None,
+    macs_g: Annotated[str | None, typer.Option(metavar="BOUND", help="Multiply-accumulates, in 1e9.")] = None,
+    params_m: Annotated[str | None, typer.Option(metavar="BOUND", help="Parameters, in millions.")] = None,
+    peak_mem_mib: Annotated[str | None, typer.Option(metavar="BOUND", help="Peak memory, in MiB.")] = None,
+    psnr_db: Annotated[str | None, typer.Option(metavar="BOUND", help="PSNR, in dB.")] = None,
+    ssim: Annotated[str | None, typer.Option(metavar="BOUND", help="SSIM.")] = None,
+    prefer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Put the best in this figure first.", show_default="psnr_db")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weight",
+            metavar="NAME=NUMBER",
+            help="Instead: put the nearest to the ideal first, by weighted Chebyshev distance. Each figure is scaled "
+            "to [0, 1] over the whole front (0 its best, 1 its worst; costs by their logarithm); the largest weighted "
+            "one counts. Repeatable.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print the members of a front that keep to limits, best first; say which limit excludes what."""
-    limits = {"latency_ms": latency_ms, "macs_g": macs_g, "params_m": params_m, "peak_mem_mib": peak_mem_mib}
-    floors = {"psnr_db": psnr_db, "ssim": ssim}
+    """Print the members of a front that keep to bounds, in order of preference; say which bound excludes what.
+
+    A BOUND is written "<20", "<=20", ">33.5", a range 20..40, or a number alone: at most of a cost, at least of a
+    quality. Quote < and >, or the shell takes them.
+    """
+    bounds = {
+        "latency_ms": latency_ms,
+        "macs_g": macs_g,
+        "params_m": params_m,
+        "peak_mem_mib": peak_mem_mib,
+        "psnr_db": psnr_db,
+        "ssim": ssim,
+    }
     with _exit_codes():
         from search.cli.showing import show_selection
 
-        show_selection(run_folder, _given(limits), _given(floors), as_json=as_json)
+        weighted = _weights(prefer, weights)
+        show_selection(run_folder, {k: v for k, v in bounds.items() if v is not None}, weighted, as_json=as_json)
+
+
+@app.command()
+def compare(
+    run_folders: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN…", help="Folders of two runs or more.", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Draw the fronts into this PNG, SVG or PDF.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare the fronts of runs: hypervolumes, and who leads at which cost. Refuses what does not compare."""
+    with _exit_codes():
+        from search.cli.comparing import show_comparison
+
+        show_comparison(run_folders, out=out, as_json=as_json)
+
+
+@app.command()
+def status(
+    run_folder: RunArgument,
+    watch: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Look again every so often, until the run ends.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say where a run stands, from any terminal while it goes on; and how to go on with it where it is not."""
+    with _exit_codes():
+        from search.cli.status import show_status
+
+        show_status(run_folder, watch_s=watch, as_json=as_json)
 
 
 @app.command()
@@ -370,8 +433,18 @@ def _assigned(values: dict[str, str | int | None]) -> list[str]:
     return [f"{key}={json.dumps(value)}" for key, value in values.items() if value is not None]
 
 
-def _given(values: dict[str, float | None]) -> dict[str, float]:
-    return {name: value for name, value in values.items() if value is not None}
+def _weights(prefer: str | None, assignments: list[str] | None) -> dict[str, float]:
+    """Read `--prefer NAME` as that figure alone, or `--weight NAME=NUMBER`s; PSNR alone where neither is given."""
+    if prefer is not None and assignments:
+        raise InputError("--prefer and --weight are both given.\n  --prefer orders by one figure, --weight by several.")
+    weights = {} if assignments else {prefer or "psnr_db": 1.0}
+    for text in assignments or ():
+        name, _, number = text.partition("=")
+        try:
+            weights[name.strip()] = float(number)
+        except ValueError as error:
+            raise InputError(f"--weight {text}: not a weight.\n  Write NAME=NUMBER, e.g. psnr_db=2.") from error
+    return weights
 
 
 def _seconds(text: str) -> float:

@@ -3,58 +3,104 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from search.cli.explaining import explanation_lines, explanation_record
 from search.cli.tables import front_table, output_console, trial_table
-from search.report import front_frame, select
+from search.report import Preference, Selection, explain_front, front_frame, parse_wishes, select
+from search.report.words import count
 from search.store import read_study
 from search.types import OBJECTIVES, Study, Trial, TrialState, to_json
 
 
-def show_front(folder: Path, *, as_json: bool) -> None:
-    """Print the front of a run."""
+def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
+    """Print the front of a run; explained where it is asked for."""
     study = read_study(folder)
     if as_json:
-        print_json({"run": study.name, "front": frame_records(study)})
+        explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
+        print_json({"run": study.name, "front": frame_records(study), **explained})
         return
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
-        console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).")
+        console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
     console.print(front_table(study))
     console.print(conditions(study), style="dim", highlight=False)
+    if explain:
+        lines = ["", *explanation_lines(study)]
+        console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_selection(folder: Path, limits: dict[str, float], floors: dict[str, float], *, as_json: bool) -> None:
-    """Print the members of a front that keep to the limits."""
+def show_selection(folder: Path, bounds: Mapping[str, str], weights: Mapping[str, float], *, as_json: bool) -> None:
+    """Print the members of a front that keep to the bounds, in the order of a preference.
+
+    Args:
+        folder: Of a run.
+        bounds: As written, by the figure's name (see `search.report.parse_wishes`).
+        weights: What comes first, by the figure's name (see `search.report.Preference`).
+        as_json: Print JSON instead of tables.
+    """
+    wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
+    order = Preference(weights)
     study = read_study(folder)
-    selection = select(study, limits, floors)
+    selection = select(study, wishes=wishes, preference=order)
     if as_json:
-        print_json(
-            {
-                "run": study.name,
-                "candidates": [to_json(t) for t in selection.candidates],
-                "excluded_by": dict(selection.excluded_by),
-                "nearest": None if selection.nearest is None else to_json(selection.nearest),
-            }
-        )
+        print_json(_selection_record(study, selection))
         return
     console = output_console()
     if selection.candidates:
-        title = f"{len(selection.candidates)} members of the front keep to the limits, best first"
+        title = f"{len(selection.candidates)} of {selection.members} members of the front keep to the bounds, {order}"
         console.print(trial_table(study, selection.candidates, title=title))
     elif selection.nearest is not None:
-        console.print("No member of the front keeps to all limits. The nearest:")
+        console.print("No member of the front keeps to all bounds. The nearest:")
         console.print(trial_table(study, [selection.nearest], title="nearest"))
+        for miss in selection.misses:
+            console.print(f"It misses: {miss}", highlight=False, markup=False)
     else:
-        console.print(f"{folder}: no candidate is complete yet.")
-    for name, count in selection.excluded_by.items():
-        if count:
-            bound = f"at least {floors[name]:g}" if name in floors else f"at most {limits[name]:g}"
-            console.print(f"{OBJECTIVES[name].label} {bound} excludes {count}", highlight=False)
+        console.print(f"{folder}: no candidate is complete yet.", markup=False)
+    console.print("\n".join(_exclusion_lines(selection)), highlight=False, markup=False)
+
+
+def _selection_record(study: Study, selection: Selection) -> dict[str, Any]:
+    return {
+        "run": study.name,
+        "bounds": [str(exclusion.wish) for exclusion in selection.exclusions],
+        "order": dict(selection.preference.weights),
+        "members": selection.members,
+        "candidates": [to_json(t) for t in selection.candidates],
+        "distances": {str(number): distance for number, distance in selection.distances.items()},
+        "untrusted": [t.number for t in selection.candidates if _is_untrusted(t)],
+        "excluded": selection.excluded,
+        "excluded_by": dict(selection.excluded_by),
+        "exclusions": [{"bound": str(e.wish), "alone": e.alone, "only": e.only} for e in selection.exclusions],
+        "nearest": None if selection.nearest is None else to_json(selection.nearest),
+        "misses": [
+            {"bound": str(m.wish), "value": m.value, "excess": m.excess, "words": str(m)} for m in selection.misses
+        ],
+    }
+
+
+def _exclusion_lines(selection: Selection) -> list[str]:
+    """Return what each bound shuts out, and what all do together."""
+    lines = [
+        f"{OBJECTIVES[e.wish.objective].label} {e.wish.op} {e.wish.value:g} excludes {e.alone}"
+        f"{', its upper end counts' if e.wish.objective == 'latency_ms' and e.wish.is_upper else ''}"
+        f"{f'; {e.only} by it alone' if e.only and len(selection.exclusions) > 1 else ''}"
+        for e in selection.exclusions
+        if e.alone
+    ]
+    if len(lines) > 1:
+        lines.append(f"Together they exclude {selection.excluded} of {count(selection.members, 'member')}.")
+    return lines
+
+
+def _is_untrusted(trial: Trial) -> bool:
+    return trial.cost is not None and trial.cost.latency is not None and not trial.cost.latency.trusted
 
 
 def frame_records(study: Study) -> list[dict[str, Any]]:
@@ -83,5 +129,13 @@ def _conditions_of(trial: Trial, study: Study) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output."""
-    Console(soft_wrap=True).print_json(json.dumps(value))
+    """Print a value as JSON on standard output; what is no finite number becomes null, as JSON has no word for it."""
+    Console(soft_wrap=True).print_json(json.dumps(_finite(value), allow_nan=False))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

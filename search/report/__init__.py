@@ -4,10 +4,16 @@ Everything here works from the records alone (`search.types.Study`), never reach
 folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`.
 """
 
+from search.report.compare import Band, ComparedRun, Comparison, compare_runs, merged_bands
+from search.report.compare_figure import draw_comparison
 from search.report.experts import draw_experts, save_experts
+from search.report.explain import Change, ExplainedMember, FrontExplanation, Group, Neighbour, explain_front
 from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
+from search.report.intervals import Interval
 from search.report.page import render_page, write_all, write_report
-from search.report.selection import PRESETS, Miss, Selection, Wish, choose_presets, select
+from search.report.preference import Preference
+from search.report.selection import PRESETS, Exclusion, Selection, choose_presets, select
+from search.report.status import RunStatus, read_status
 from search.report.tables import (
     Run,
     front_frame,
@@ -18,27 +24,46 @@ from search.report.tables import (
     write_atomically,
     write_tables,
 )
+from search.report.wishes import Miss, Wish, parse_wishes
 from search.report.words import conditions, describe_network, describe_task
 
 __all__ = [
     "PRESETS",
+    "Band",
+    "Change",
+    "ComparedRun",
+    "Comparison",
+    "Exclusion",
+    "ExplainedMember",
+    "FrontExplanation",
+    "Group",
+    "Interval",
     "Miss",
+    "Neighbour",
+    "Preference",
     "Run",
+    "RunStatus",
     "Selection",
     "Wish",
     "choose_presets",
+    "compare_runs",
     "conditions",
     "describe_network",
     "describe_task",
+    "draw_comparison",
     "draw_experts",
     "draw_front",
     "draw_hypervolume",
     "draw_panel",
     "draw_rungs",
+    "explain_front",
     "front_frame",
     "front_trials",
     "funnel",
     "load_run",
+    "merged_bands",
+    "parse_wishes",
+    "read_status",
     "render_page",
     "save_experts",
     "save_front",

@@ -1,20 +1,23 @@
-"""Choosing from the front: what meets given limits, and three members that stand for it.
+"""Choosing from the front: what keeps to given bounds, in an order of preference, and three members that stand for it.
 
-The figures are those that the trials show: of a latency, the median. The front is the run's own, over its objectives;
-a limit on a cost that is none of them (say parameters) is held against the front's members all the same.
+The front is the run's own, over its objectives; a bound on a figure that is none of them (say parameters) is held
+against the front's members all the same. What is held against a bound: see `search.report.wishes`. What comes first:
+see `search.report.preference`.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+
+import numpy as np
 
 from search.pareto import pareto_front
+from search.report.preference import Preference, on_scale
 from search.report.tables import front_trials
+from search.report.wishes import Miss, Wish, misses, one_sided
 from search.report.words import quality_objective
-from search.types import OBJECTIVES, InputError, Study, Trial
+from search.types import Study, Trial
 
 PRESETS: Mapping[str, str] = {
     "fastest": "the cheapest on the front",
@@ -25,117 +28,98 @@ PRESETS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """One limit on what is chosen.
+class Exclusion:
+    """What one bound shuts out.
 
     Args:
-        objective: A name in `search.types.OBJECTIVES`.
-        op: `<=` for a cost, `>=` for a quality.
-        value: The limit, in the objective's unit.
-
-    Raises:
-        InputError: If the objective is unknown, or is not limited from that side.
-    """
-
-    objective: str
-    op: Literal["<=", ">="]
-    value: float
-
-    def __post_init__(self) -> None:
-        """Check the name and the direction."""
-        _check_name(self.objective)
-        fits = ">=" if OBJECTIVES[self.objective].maximise else "<="
-        if self.op != fits:
-            kind = "a quality: it has a floor" if fits == ">=" else "a cost: it has an upper limit"
-            raise InputError(f"{self}: {self.objective} is {kind}.\n  Write {self.objective} {fits} {self.value:g}.")
-
-    def __str__(self) -> str:
-        return f"{self.objective} {self.op} {self.value:g}"
-
-    def excess(self, trial: Trial) -> float:
-        """Return by which share of the limit a trial misses it; 0 where it meets it, infinite where unknown."""
-        value = trial.value(self.objective)
-        if value is None:
-            return float("inf")
-        over = value - self.value if self.op == "<=" else self.value - value
-        if over <= 0:
-            return 0.0
-        return over / abs(self.value) if self.value else float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Miss:
-    """A limit that a trial misses.
-
-    Args:
-        wish: The limit.
-        value: What the trial shows; None where it is not known.
-        excess: By which share of the limit, > 0.
+        wish: The bound.
+        alone: Members that miss it.
+        only: Members that miss it and no other: dropping this bound brings them back.
     """
 
     wish: Wish
-    value: float | None
-    excess: float
-
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"{self.wish.objective} is not known ({self.wish})"
-        shown = f"{self.value:.{OBJECTIVES[self.wish.objective].decimals}f}"
-        return f"{self.wish.objective} {shown}, not {self.wish.op} {self.wish.value:g} ({self.excess:.1%} off)"
+    alone: int
+    only: int
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a front meets some limits.
+    """What of a front keeps to some bounds.
 
     Args:
-        candidates: Members that meet all, the highest PSNR first.
-        excluded_by: For each limit's objective, how many members miss it; one that misses two counts twice.
-        nearest: Where none meets all, the member whose largest relative miss is the smallest.
-        misses: The limits that `nearest` misses, the largest miss first.
+        candidates: Members that keep to all, in the order of `preference`.
+        preference: The order.
+        distances: Each candidate's distance to the ideal by its number (see `Preference.distances`).
+        members: How many the front has.
+        exclusions: One a bound, as given.
+        excluded_by: For each bounded figure, how many members miss a bound on it.
+        nearest: Where none keeps to all, the member whose largest miss is the smallest, in units of the figure's range
+            on the front (costs as ratios).
+        misses: The bounds that `nearest` misses.
     """
 
     candidates: tuple[Trial, ...]
-    excluded_by: dict[str, int]
+    preference: Preference
+    distances: Mapping[int, float]
+    members: int
+    exclusions: tuple[Exclusion, ...]
+    excluded_by: Mapping[str, int]
     nearest: Trial | None = None
     misses: tuple[Miss, ...] = ()
 
     @property
     def best(self) -> Trial | None:
-        """The candidate with the highest PSNR, if there is one."""
+        """The first candidate, if there is one."""
         return self.candidates[0] if self.candidates else None
+
+    @property
+    def excluded(self) -> int:
+        """How many members all bounds together exclude."""
+        return self.members - len(self.candidates)
 
 
 def select(
-    study: Study, limits: Mapping[str, float] | None = None, floors: Mapping[str, float] | None = None
+    study: Study,
+    limits: Mapping[str, float] | None = None,
+    floors: Mapping[str, float] | None = None,
+    *,
+    wishes: Sequence[Wish] = (),
+    preference: Preference | None = None,
 ) -> Selection:
-    """Choose from the front what meets all limits.
+    """Choose from the front what keeps to all bounds.
 
     Args:
         study: The run.
-        limits: Upper limits on costs by name, e.g. `{"latency_ms": 10}`.
+        limits: Upper limits on costs by name, e.g. `{"latency_ms": 10}`; a latency's interval must lie below.
         floors: Lower limits on qualities by name, e.g. `{"psnr_db": 31}`.
+        wishes: Further bounds, e.g. of `parse_wishes("latency_ms", "20..40")`.
+        preference: What comes first; the highest PSNR where it is not given.
 
     Raises:
         InputError: If a name is unknown, or a cost is given a floor or a quality an upper limit.
     """
-    wishes = [Wish(name, "<=", value) for name, value in (limits or {}).items()]
-    wishes += [Wish(name, ">=", value) for name, value in (floors or {}).items()]
-    members = front_trials(study)
-    fitting = [t for t in members if not any(wish.excess(t) for wish in wishes)]
-    nearest = None if fitting else min(members, key=lambda t: (_worst(wishes, t), t.number), default=None)
-    return Selection(
-        candidates=tuple(sorted(fitting, key=lambda t: (-_known(t, "psnr_db"), t.number))),
-        excluded_by={wish.objective: sum(wish.excess(t) > 0 for t in members) for wish in wishes},
-        nearest=nearest,
-        misses=() if nearest is None else misses(wishes, nearest),
+    bounds = (
+        *(one_sided(name, "<=", value) for name, value in (limits or {}).items()),
+        *(one_sided(name, ">=", value) for name, value in (floors or {}).items()),
+        *wishes,
     )
-
-
-def misses(wishes: list[Wish], trial: Trial) -> tuple[Miss, ...]:
-    """Return the limits that a trial misses, the largest relative miss first."""
-    found = [Miss(wish, trial.value(wish.objective), wish.excess(trial)) for wish in wishes]
-    return tuple(sorted((m for m in found if m.excess > 0), key=lambda m: -m.excess))
+    preference = preference or Preference()
+    members = front_trials(study)
+    missed = {t.number: misses(bounds, t) for t in members}
+    fitting = {t.number for t in members if not missed[t.number]}
+    candidates = tuple(t for t in preference.order(members) if t.number in fitting) if members else ()
+    distances = preference.distances(members) if members else {}
+    nearest = None if fitting else _nearest(members, bounds)
+    return Selection(
+        candidates=candidates,
+        preference=preference,
+        distances={t.number: distances[t.number] for t in candidates},
+        members=len(members),
+        exclusions=tuple(_exclusion(wish, list(missed.values())) for wish in bounds),
+        excluded_by={w.objective: _missing(w.objective, missed) for w in bounds},
+        nearest=nearest,
+        misses=() if nearest is None else missed[nearest.number],
+    )
 
 
 def choose_presets(study: Study) -> dict[str, Trial]:
@@ -155,17 +139,33 @@ def choose_presets(study: Study) -> dict[str, Trial]:
     return {"fastest": front.members[0], "balanced": front.knee, "best": best}
 
 
-def _worst(wishes: list[Wish], trial: Trial) -> float:
-    return max((wish.excess(trial) for wish in wishes), default=0.0)
+def _exclusion(wish: Wish, missed: Sequence[tuple[Miss, ...]]) -> Exclusion:
+    missing = [[miss.wish for miss in one] for one in missed]
+    return Exclusion(wish, alone=sum(wish in one for one in missing), only=sum(one == [wish] for one in missing))
+
+
+def _missing(objective: str, missed: Mapping[int, tuple[Miss, ...]]) -> int:
+    return sum(any(miss.wish.objective == objective for miss in one) for one in missed.values())
+
+
+def _nearest(members: Sequence[Trial], wishes: Sequence[Wish]) -> Trial | None:
+    """Return the member whose largest miss is the smallest, in units of the front's ranges."""
+    if not members:
+        return None
+    worst = np.max([_scaled_misses(members, wish) for wish in wishes], axis=0)
+    return min(zip(worst.round(12).tolist(), members, strict=True), key=lambda pair: (pair[0], pair[1].number))[1]
+
+
+def _scaled_misses(members: Sequence[Trial], wish: Wish) -> list[float]:
+    """Return by how much each member misses a bound, in units of what the members span; infinite if unknown."""
+    known = [value for value in map(wish.held, members) if value is not None]
+    *held, bound = on_scale(np.array([*known, wish.value]), wish.objective).tolist()
+    extent = max(held) - min(held) if held else 0.0
+    sign = 1.0 if wish.is_upper else -1.0
+    distances = iter([max(0.0, sign * (value - bound)) / (extent or 1.0) for value in held])
+    return [float("inf") if wish.held(t) is None else next(distances) for t in members]
 
 
 def _known(trial: Trial, objective: str) -> float:
     value = trial.value(objective)
     return float("-inf") if value is None else value
-
-
-def _check_name(name: str) -> None:
-    if name not in OBJECTIVES:
-        close = difflib.get_close_matches(name, OBJECTIVES, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Choose from {', '.join(OBJECTIVES)}."
-        raise InputError(f"there is no figure {name} to choose by.\n  {hint}")

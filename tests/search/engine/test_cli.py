@@ -115,7 +115,24 @@ def test_front_and_select_print_tables_and_json(finished: Path):
     assert len(chosen["candidates"]) == len(front["front"])
     none = call("select", finished, "--params-m", 0.000001)
     assert none.returncode == 0
-    assert "No member of the front keeps to all limits" in none.stdout
+    assert "No member of the front keeps to all bounds" in none.stdout
+    explained = json.loads(call("front", finished, "--explain", "--json").stdout)["explanation"]
+    assert [m["trial"] for m in explained["members"]] == [row["trial"] for row in front["front"]]
+
+
+def test_status_says_that_a_run_is_finished(finished: Path):
+    told = json.loads(call("status", finished, "--json").stdout)
+    assert (told["finished"], told["is_running"]) == (True, False)
+    assert call("status", finished, "--watch", 1).stdout.startswith(f"{finished}: finished")
+
+
+def test_a_run_is_compared_with_a_copy_of_itself(finished: Path, tmp_path: Path):
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / JOURNAL).write_bytes((finished / JOURNAL).read_bytes())
+    told = call("compare", finished, tmp_path / "copy", "-o", tmp_path / "both.png", "--json")
+    assert told.returncode == 0, told.stderr
+    assert len({run["hypervolume_db_doublings"] for run in json.loads(told.stdout)["runs"]}) == 1
+    assert (tmp_path / "both.png").is_file()
 
 
 def test_quiet_prints_nothing_and_json_prints_only_json(finished: Path, tiny_file: Path):
