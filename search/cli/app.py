@@ -308,6 +308,12 @@ def restore(
     memory_limit_mib: Annotated[
         float, typer.Option(help="For one tile's pass; program and pictures come on top.", min=1.0)
     ] = 512.0,
+    degradation: Annotated[
+        str | None,
+        typer.Option(
+            metavar="texture|denoise|deblur|artifact", help="What to tell a network that asks for the degradation."
+        ),
+    ] = None,
     device: DeviceOption = "cpu",
     half: HalfOption = "none",
 ) -> None:
@@ -329,6 +335,7 @@ def restore(
             tile_px=tile,
             overlap_px=overlap,
             memory_limit_mib=memory_limit_mib,
+            degradation=degradation,
         )
 
 

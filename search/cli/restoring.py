@@ -39,6 +39,7 @@ def restore_files(
     tile_px: int | None,
     overlap_px: int,
     memory_limit_mib: float,
+    degradation: str | None,
 ) -> None:
     """Restore pictures and say what became of them.
 
@@ -51,7 +52,14 @@ def restore_files(
     pyvips.cache_set_max(0)  # every picture is read once: libvips need not remember the last hundred
     errors = Console(stderr=True)
     with _logging(errors):
-        restorer = open_restorer(preset, device=device, half=_half(half), tile_px=tile_px, overlap_px=overlap_px)
+        restorer = open_restorer(
+            preset,
+            device=device,
+            half=_half(half),
+            tile_px=tile_px,
+            overlap_px=overlap_px,
+            degradation=degradation,
+        )
         if tile_px is None:
             restorer = with_tiles_within(restorer, memory_limit_mib)
         with _progress(errors) as bar:

@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hfir.config import EXPERT_NAMES
 from hfir.errors import HFIRError
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR
@@ -27,6 +28,7 @@ from hfir.tiling import (
     tile_side_px,
 )
 from search.evaluation.cost import MIB, as_deployed, measured_image, peak_memory_mib
+from search.evaluation.routing import condition_from
 from search.types import EvaluationError, InputError, InputSize
 
 log = logging.getLogger(__name__)
@@ -50,6 +52,7 @@ class Restorer:
         half: `bf16` or `fp16` for autocast (the image itself stays fp32), or `none`.
         tile_px: Longest side of a tile in input pixels; None for whole images.
         overlap_px: Input pixels that neighbouring tiles share.
+        degradation: What a network that asks for the degradation is told, an index into `EXPERT_NAMES`, or None.
     """
 
     model: HydraFusionIR
@@ -57,6 +60,7 @@ class Restorer:
     half: Half = "none"
     tile_px: int | None = None
     overlap_px: int = OVERLAP_PX
+    degradation: int | None = None
 
     @property
     def scale(self) -> int:
@@ -71,7 +75,15 @@ class Restorer:
     def __call__(self, image: Tensor) -> Tensor:
         """Return the network's output `[1 c h·s w·s]` for `[1 c h w]`, computed whole."""
         with torch.autocast(self.device.type, dtype=_DTYPES.get(self.half), enabled=self.half != "none"):
-            return self.model(image)
+            return self.model(image, self._condition())
+
+    def told(self, degradation: int | None) -> Restorer:
+        """Return the restorer that tells its network a degradation, where it asks for one."""
+        return dataclasses.replace(self, degradation=degradation)
+
+    def _condition(self) -> Tensor | None:
+        label = None if self.degradation is None else torch.tensor([self.degradation], device=self.device)
+        return condition_from(self.model.config, label)
 
     def run(
         self,
@@ -108,6 +120,7 @@ def open_restorer(
     half: Half = "none",
     tile_px: int | None = None,
     overlap_px: int = OVERLAP_PX,
+    degradation: str | None = None,
 ) -> Restorer:
     """Load a trained network and make it ready.
 
@@ -117,10 +130,11 @@ def open_restorer(
         half: Precision of the network's inner work.
         tile_px: Longest side of a tile; None for whole images.
         overlap_px: Input pixels that neighbouring tiles share.
+        degradation: What to tell a network that asks, a name in `EXPERT_NAMES`.
 
     Raises:
-        InputError: If the preset cannot be loaded or is untrained, the device is not there, the network is not made
-            for fp16, or tile and overlap do not fit together.
+        InputError: If the preset cannot be loaded or is untrained, the degradation is unknown or not asked for, the
+            device is not there, the network is not made for fp16, or tile and overlap do not fit together.
     """
     place = find_device(device)
     model = load_trained(preset)
@@ -129,6 +143,7 @@ def open_restorer(
             f"{preset}: a network of {model.config.in_channels} channels. Pictures need one of 1 (luma) or 3 (colour): "
             "use another preset; alpha is carried along without the network."
         )
+    label = _label(model, preset, degradation)
     if half == "fp16" and not model.supports_fp16:
         raise InputError(f"{preset}: this network overflows in fp16. Use --half bf16 or none.")
     try:
@@ -137,7 +152,26 @@ def open_restorer(
         raise InputError(str(error)) from error
     if half != "none":
         model.add_module("base", _FullPrecision(model.base))
-    return Restorer(model=model.to(place), device=place, half=half, tile_px=tile_px, overlap_px=overlap_px)
+    restorer = Restorer(model=model.to(place), device=place, half=half, tile_px=tile_px, overlap_px=overlap_px)
+    return restorer.told(label)
+
+
+def asks_for_degradation(model: HydraFusionIR) -> bool:
+    """Say whether a network's routers can be told the degradation of an image."""
+    return model.config.experts is not None and model.config.experts.condition_channels == len(EXPERT_NAMES)
+
+
+def _label(model: HydraFusionIR, preset: str, degradation: str | None) -> int | None:
+    if degradation is None:
+        return None
+    if degradation not in EXPERT_NAMES:
+        raise InputError(f"degradation {degradation!r}: not known. Use one of {', '.join(EXPERT_NAMES)}.")
+    if not asks_for_degradation(model):
+        raise InputError(
+            f"{preset}: this network finds out the degradation by itself, and cannot be told {degradation!r}. "
+            "Leave --degradation out, or use a network that was searched with expert_condition."
+        )
+    return EXPERT_NAMES.index(degradation)
 
 
 def with_tiles_within(restorer: Restorer, limit_mib: float) -> Restorer:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hfir.config import EXPERT_NAMES
 from hfir.tiling import OnTile, TileGrid
 from search.inference.channels import Canvas
 from search.inference.jobs import Job
-from search.inference.networks import Restorer
+from search.inference.networks import Restorer, asks_for_degradation
 from search.inference.pictures import (
     DEFAULT_QUALITY,
     Picture,
@@ -107,16 +108,19 @@ def _restore_file(restorer: Restorer, job: Job, quality: int, on_tile: OnTile) -
     picture = read_picture(job.source)
     check_writable(picture, format_name)
     restored, grid = restore_picture(restorer, picture, bits=written_bits(picture, format_name), on_tile=on_tile)
-    notes = (*picture.notes, *_tile_notes(restorer, grid), *write_picture(restored, job.target, quality=quality))
+    notes = (*picture.notes, *_network_notes(restorer, grid), *write_picture(restored, job.target, quality=quality))
     log.info("restored source=%s target=%s tiles=%d", job.source, job.target, grid.tiles)
     for note in notes:
         log.info("note source=%s %s", job.source, note)
 
 
-def _tile_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
-    if grid.tiles == 1 or not restorer.model.has_global_path:
-        return []
-    return [f"{grid.tiles} tiles, and the network looks at the whole picture: each tile knew of itself only"]
+def _network_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
+    notes = []
+    if grid.tiles > 1 and restorer.model.has_global_path:
+        notes.append(f"{grid.tiles} tiles, and the network looks at the whole picture: each tile knew of itself only")
+    if restorer.degradation is None and asks_for_degradation(restorer.model):
+        notes.append(f"the network asks for the degradation and was told none: {', '.join(EXPERT_NAMES)}")
+    return notes
 
 
 def _make_folder(folder: Path) -> None:

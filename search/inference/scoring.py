@@ -149,7 +149,7 @@ def _scores(
 ) -> Scores:
     scores = []
     for pair in pairs:
-        scores.append(_score(restorer, pair))
+        scores.append(_score(restorer.told(pair.label), pair))
         if on_image is not None:
             on_image(len(scores), count)
     return Scores(

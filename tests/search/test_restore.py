@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 from ruamel.yaml import YAML
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from typer.testing import CliRunner
 
-from hfir import HFIRConfig, build_model, fuse, save_weights
+from hfir import HFIRConfig, MoEConfig, build_model, fuse, save_weights
 from hfir.presets import WEIGHTS_FILE
 from hfir.tiling import Span, Window
 from search.cli.app import app
@@ -462,3 +464,35 @@ def test_help_loads_neither_torch_nor_libvips():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
     assert "--memory-limit-mib" in done.stdout
+
+
+def test_a_network_that_asks_is_told_the_degradation(tmp_path: Path):
+    # A trained router: what it is told decides. Without it, it decides by itself, and says so.
+    asking = MoEConfig(num_experts=4, condition_channels=4)
+    folder = preset(tmp_path / "asking", still=False, upscale=1, experts=asking)
+    state = load_file(folder / WEIGHTS_FILE)
+    state["bottleneck.experts.conditioned.weight"] = 100 * torch.eye(4)
+    state["bottleneck.experts.scale"].fill_(50.0)
+    with safe_open(folder / WEIGHTS_FILE, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(state, folder / WEIGHTS_FILE, metadata=metadata)
+    picture = tmp_path / "in.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 40, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(picture)
+    results = set()
+    for name in ("texture", "denoise", "deblur", "artifact"):
+        out = tmp_path / f"{name}.png"
+        assert call("restore", picture, "--preset", folder, "-o", out, "--degradation", name).exit_code == 0
+        results.add(out.read_bytes())
+    assert len(results) == 4
+    blind = call("restore", picture, "--preset", folder, "-o", tmp_path / "blind.png")
+    assert "asks for the degradation and was told none" in blind.stderr
+
+
+def test_a_degradation_that_is_unknown_or_not_asked_for_is_refused(tmp_path: Path, same: Path):
+    picture = tmp_path / "in.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    for name, words in (("denoise", "cannot be told 'denoise'"), ("rain", "Use one of texture")):
+        result = call("restore", picture, "--preset", same, "-o", tmp_path / "out", "--degradation", name)
+        assert result.exit_code == 2
+        assert words in result.stderr
