@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,10 +10,10 @@ from typing import Any, get_args
 
 import pyvips
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from search.cli.logs import logging_to, shown_log
 from search.cli.showing import print_json
 from search.cli.tables import output_console
 from search.inference.jobs import Job, plan_jobs
@@ -51,7 +50,7 @@ def restore_files(
     jobs = plan_jobs(inputs, out, format_name=format_name, recursive=recursive)
     pyvips.cache_set_max(0)  # every picture is read once: libvips need not remember the last hundred
     errors = Console(stderr=True)
-    with _logging(errors):
+    with logging_to(shown_log(errors)):
         restorer = open_restorer(
             preset,
             device=device,
@@ -98,7 +97,7 @@ def evaluate_preset(
     if task is not None and degraded is not None:
         raise InputError("--task and --degraded: images are degraded by a task, or given as files. Leave one out.")
     errors = Console(stderr=True)
-    with _logging(errors):
+    with logging_to(shown_log(errors)):
         restorer = open_restorer(preset, device=device, half=_half(half), tile_px=tile_px, overlap_px=overlap_px)
         chosen = None
         if degraded is None:
@@ -202,25 +201,6 @@ def _half(name: str) -> Half:
 def _one_of(option: str, value: str | None, legal: tuple[str | None, ...]) -> None:
     if value not in legal:
         raise InputError(f"{option} {value}: not known. Use one of {', '.join(v for v in legal if v)}.")
-
-
-@contextmanager
-def _logging(errors: Console) -> Iterator[None]:
-    """Log to standard error: warnings on a terminal (the bar shows the rest), everything elsewhere."""
-    handler: logging.Handler = logging.StreamHandler()
-    if errors.is_terminal:
-        handler = RichHandler(console=errors, show_path=False, show_time=False)
-        handler.setLevel(logging.WARNING)
-    roots = [logging.getLogger(name) for name in ("search", "hfir")]
-    for root in roots:
-        root.setLevel(logging.INFO)
-        root.addHandler(handler)
-    try:
-        yield
-    finally:
-        for root in roots:
-            root.removeHandler(handler)
-        handler.close()
 
 
 @contextmanager

@@ -9,9 +9,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from rich.console import Console
-from rich.logging import RichHandler
 from ruamel.yaml import YAML
 
+from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.progress import live_progress
 from search.cli.showing import conditions, frame_records, print_json
 from search.cli.tables import front_table, output_console
@@ -48,7 +48,7 @@ def run_experiment(
     folder = run_folder(experiment, out)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
-    with hold(folder), _logging(folder, errors):
+    with hold(folder), logging_to(*_logs(folder, errors)):
         store = RunStore(
             folder,
             name=experiment.name,
@@ -92,26 +92,9 @@ def _display(experiment: Experiment, errors: Console) -> Iterator[Onlooker]:
             yield onlooker
 
 
-@contextmanager
-def _logging(folder: Path, errors: Console) -> Iterator[None]:
-    """Log to the run's folder, and to standard error: everything where it is no terminal, else warnings."""
-    root = logging.getLogger("search")
-    file = logging.FileHandler(folder / "run.log", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    shown: logging.Handler = logging.StreamHandler()
-    if errors.is_terminal:  # the live panel shows the rest, and must not be torn apart by plain lines
-        shown = RichHandler(console=errors, show_path=False, show_time=False)
-        shown.setLevel(logging.WARNING)
-    handlers = [file] if errors.quiet else [file, shown]
-    root.setLevel(logging.INFO)
-    for handler in handlers:
-        root.addHandler(handler)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
+def _logs(folder: Path, errors: Console) -> list[logging.Handler]:
+    kept = file_log(folder / "run.log")
+    return [kept] if errors.quiet else [kept, shown_log(errors)]
 
 
 def _write_results(experiment: Experiment, study: Study) -> None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
+from search.cli.logs import file_log, logging_to
 from search.cli.showing import print_json
 from search.cli.tables import output_console
 from search.training import load_recipe
@@ -44,7 +44,7 @@ def train_network(
     start = _start(preset, run_folder, trial)
     loaded = load_recipe(recipe, assignments, start.task)
     fabric = make_fabric(loaded.plan.precision, accelerator=accelerator, devices=devices)
-    with _logging(out, quiet=quiet) if fabric.is_global_zero else nullcontext():
+    with logging_to(*_logs(out, quiet=quiet)) if fabric.is_global_zero else nullcontext():
         outcome = train(loaded, start, out, fabric, deadline=deadline)
     if not fabric.is_global_zero:
         return
@@ -67,23 +67,10 @@ def _start(preset: str | None, run_folder: Path | None, trial: int | None) -> St
     )
 
 
-@contextmanager
-def _logging(folder: Path, *, quiet: bool) -> Iterator[None]:
-    """Log to the training's folder and to standard error."""
+def _logs(folder: Path, *, quiet: bool) -> list[logging.Handler]:
     folder.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger("search")
-    file = logging.FileHandler(folder / "train.log", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handlers: list[logging.Handler] = [file] if quiet else [file, logging.StreamHandler()]
-    root.setLevel(logging.INFO)
-    for handler in handlers:
-        root.addHandler(handler)
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            root.removeHandler(handler)
-            handler.close()
+    kept = file_log(folder / "train.log")
+    return [kept] if quiet else [kept, logging.StreamHandler()]
 
 
 def _tell(outcome: Outcome) -> None:
