@@ -9,6 +9,8 @@ from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw
 from search.report.page import render_page, write_all, write_report
 from search.report.selection import PRESETS, Miss, Selection, Wish, choose_presets, select
 from search.report.tables import (
+    COLUMNS,
+    Column,
     Run,
     front_frame,
     front_trials,
@@ -21,7 +23,9 @@ from search.report.tables import (
 from search.report.words import conditions, describe_network, describe_task
 
 __all__ = [
+    "COLUMNS",
     "PRESETS",
+    "Column",
     "Miss",
     "Run",
     "Selection",
