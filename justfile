@@ -47,6 +47,10 @@ schema:
 golden:
     python tests/golden/regenerate.py
 
+# Execute the notebooks anew, in place
+notebooks:
+    python tests/execute_notebooks.py
+
 # One script of benchmarks/, e.g. `just bench bicubic_table DATA`
 bench script *args:
     python benchmarks/{{script}}.py {{args}}

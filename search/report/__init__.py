@@ -15,6 +15,8 @@ from search.report.preference import Preference
 from search.report.selection import PRESETS, Exclusion, Selection, choose_presets, select
 from search.report.status import RunStatus, read_status
 from search.report.tables import (
+    COLUMNS,
+    Column,
     Run,
     front_frame,
     front_trials,
@@ -28,9 +30,11 @@ from search.report.wishes import Miss, Wish, parse_wishes
 from search.report.words import conditions, describe_network, describe_task
 
 __all__ = [
+    "COLUMNS",
     "PRESETS",
     "Band",
     "Change",
+    "Column",
     "ComparedRun",
     "Comparison",
     "Exclusion",

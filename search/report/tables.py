@@ -1,37 +1,15 @@
 """A run as tables: one row a candidate, one column a figure or a dimension of the space.
 
-Columns, in this order:
-
-=====================  ================================================================================================
-`trial`                number of the candidate
-`state`                COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING
-`reason`               why it is in that state; empty for COMPLETE and RUNNING
-`key`                  16 hexadecimal digits that name its point of the space
-`psnr_db`, `ssim`      means over the validation photographs, at the last rung that it reached
-`latency_ms`           median time of one forward pass, in ms
-`macs_g`               multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that)
-`params_m`             parameters, in millions
-`peak_mem_mib`         peak tensor memory of one forward pass, in MiB
-`steps`                training steps spent on it, up to the last rung that it reached
-`train_s`              seconds of training up to there, validation excluded
-`seed`                 draws its initial weights
-`expert_load_entropy`  of its least balanced mixture: 1 for fair shares, 0 where one expert gets all; missing where
-                       it has no experts, or was stopped before the last rung
-`expert_dead`          dead experts in all its mixtures: those with less than a tenth of a fair share; likewise
-`space.<name>`         one a dimension, e.g. `space.width`, `space.encoder_blocks.1`, in the order of the
-                       experiment file; missing where the dimension is inactive
-`config`               the network as JSON, as `HFIRConfig.from_dict` reads it; missing for an illegal one
-=====================  ================================================================================================
-
-Costs are of the deploy form (fused, eval, batch 1), at the input sizes that the experiment names. A figure that was
-not found out is missing: a candidate over its MACs limit has no latency.
+`COLUMNS` says what each column means, and in which unit; docs/tables.md prints the same. Costs are of the deploy form
+(fused, eval, batch 1), at the input sizes that the experiment names. A figure that was not found out is missing: a
+candidate over its MACs limit has no latency.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -44,19 +22,56 @@ from search.report.words import baseline_value, limits
 from search.store import read_study
 from search.types import OBJECTIVES, Study, Trial, TrialState
 
-_DTYPES = {
-    "trial": "Int64",
-    "state": "string",
-    "reason": "string",
-    "key": "string",
-    **dict.fromkeys(OBJECTIVES, "float64"),
-    "steps": "Int64",
-    "train_s": "float64",
-    "seed": "Int64",
-    "expert_load_entropy": "float64",
-    "expert_dead": "Int64",
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the tables.
+
+    Args:
+        dtype: Pandas' name of its type; None where it depends on the dimension.
+        unit: Of its figures; empty where there is none.
+        meaning: In one line.
+    """
+
+    dtype: str | None
+    unit: str
+    meaning: str
+
+
+COLUMNS: Mapping[str, Column] = {
+    "trial": Column("Int64", "", "number of the candidate"),
+    "state": Column("string", "", "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING"),
+    "reason": Column("string", "", "why it is in that state; what is doubtful about a COMPLETE one; empty otherwise"),
+    "key": Column("string", "", "16 hexadecimal digits that name its point of the space"),
+    "psnr_db": Column("float64", "dB", "mean over the validation photographs, at the last rung that it reached"),
+    "ssim": Column("float64", "", "likewise; at most 1"),
+    "latency_ms": Column("float64", "ms", "median time of one forward pass"),
+    "macs_g": Column("float64", "1e9", "multiply-accumulates of one forward pass; FLOPs are twice that"),
+    "params_m": Column("float64", "1e6", "parameters"),
+    "peak_mem_mib": Column("float64", "MiB", "peak tensor memory of one forward pass"),
+    "steps": Column("Int64", "steps", "training steps spent on it, up to the last rung that it reached"),
+    "train_s": Column("float64", "s", "training up to there, validation excluded"),
+    "seed": Column("Int64", "", "draws its initial weights"),
+    "expert_load_entropy": Column(
+        "float64",
+        "",
+        "of its least balanced mixture: 1 for fair shares, 0 where one expert gets all; missing where it has no "
+        "experts, or was stopped before the last rung",
+    ),
+    "expert_dead": Column(
+        "Int64", "experts", "in all its mixtures, those with less than a tenth of a fair share; missing likewise"
+    ),
+    "space.<name>": Column(
+        None,
+        "",
+        "one a dimension, such as `space.width` or `space.encoder_blocks.1`, in the order of the experiment file; "
+        "missing where the dimension is inactive",
+    ),
+    "config": Column(
+        "string", "", "the network as JSON, as `HFIRConfig.from_dict` reads it; missing for an illegal one"
+    ),
 }
-"""Columns that stand in every table, in order, and their types."""
+"""Every column, in order; `space.<name>` stands for all dimensions of the space."""
 
 _OVER = re.compile(rf"\b({'|'.join(OBJECTIVES)}) \S+ > ")
 """How a reason names the limit that a candidate is over, e.g. `macs_g 8.109 > 8`."""
@@ -70,6 +85,8 @@ class Run:
         study: The records.
         trials: Every candidate, as `trials_frame` gives them.
         front: The front's members, as `front_frame` gives them.
+
+    `COLUMNS` says what the columns of both tables mean, and in which units.
     """
 
     study: Study
@@ -80,6 +97,18 @@ class Run:
     def baseline_psnr_db(self) -> float | None:
         """What bicubic enlargement, or the degraded input, scores; None where the run did not get that far."""
         return baseline_value(self.study, "psnr_db")
+
+    def front_over(self, *objectives: str) -> pd.DataFrame:
+        """Return the front under objectives of your own choice, from cheap to dear, with the columns of `trials`.
+
+        Args:
+            objectives: Names in `search.types.OBJECTIVES`, such as `"psnr_db", "params_m"`; those of the run where
+                none is given. Candidates that do not know one of them take no part.
+
+        Raises:
+            InputError: If one is unknown.
+        """
+        return _frame(self.study, pareto_front(self.study.trials, objectives or self.study.objectives).members)
 
 
 def load_run(folder: str | Path) -> Run:
@@ -173,7 +202,9 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
     rows = [_row(trial) for trial in trials]
     columns: dict[str, Any] = {
-        name: pd.array([row[name] for row in rows], dtype=_dtype(dtype)) for name, dtype in _DTYPES.items()
+        name: pd.array([row[name] for row in rows], dtype=_dtype(column.dtype))
+        for name, column in COLUMNS.items()
+        if name not in ("space.<name>", "config")
     }
     for name in dimension_names(study):
         dtype = _common_dtype(trial.genotype.values.get(name) for trial in study.trials)
@@ -214,7 +245,7 @@ def _dimension(values: Sequence[Any], dtype: str) -> Any:
     return pd.array(texts if dtype == "string" else list(values), dtype=_dtype(dtype))
 
 
-def _dtype(name: str) -> Any:
+def _dtype(name: str | None) -> Any:
     """Return the type by its name; pandas' stubs know only some of the names."""
     return name
 

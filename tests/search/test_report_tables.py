@@ -1,11 +1,13 @@
 """Tables of a run: their columns, types and files; the funnel; reading a run from its folder."""
 
 import json
+import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from search.report import Run, front_frame, funnel, load_run, trials_frame, write_atomically, write_tables
+from search.report import COLUMNS, Run, front_frame, funnel, load_run, trials_frame, write_atomically, write_tables
 from search.store import RunStore
 from search.types import InputError, TrialState
 
@@ -16,6 +18,41 @@ FIXED += ["steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
 def test_the_columns_are_fixed_then_the_dimensions_as_the_file_lists_them_then_the_rest(rich_study):
     dimensions = ["space.width", "space.levels", "space.encoder_blocks.1", "space.encoder_blocks.2", "space.zoom"]
     assert list(trials_frame(rich_study).columns) == [*FIXED, *dimensions, "config"]
+
+
+def test_the_described_columns_are_the_real_ones_and_have_their_types(rich_study):
+    frame = trials_frame(rich_study)
+    real = list(dict.fromkeys("space.<name>" if name.startswith("space.") else name for name in frame.columns))
+    assert real == list(COLUMNS)
+    described = {name: column.dtype for name, column in COLUMNS.items() if column.dtype}
+    assert {name: str(frame[name].dtype) for name in described} == described
+
+
+def test_the_documentation_describes_the_columns_as_the_code_does():
+    page = Path(__file__).parents[2] / "docs" / "tables.md"
+    rows = re.findall(r"^\| `(.+?)` \| (.+?) \| (.+?) \| (.+) \|$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    written = [(name, c.unit or "–", c.dtype or "of the dimension", c.meaning) for name, c in COLUMNS.items()]
+    assert rows == written
+
+
+def test_a_front_under_other_objectives_has_the_same_columns_and_the_runs_own_by_default(rich_study):
+    run = Run(study=rich_study, trials=trials_frame(rich_study), front=front_frame(rich_study))
+    pd.testing.assert_frame_equal(run.front_over(), run.front)
+    front = run.front_over("psnr_db", "params_m")
+    assert front.dtypes.equals(run.trials.dtypes)
+    complete = run.trials[run.trials["state"] == "COMPLETE"].dropna(subset=["psnr_db", "params_m"])
+    beaten = [
+        ((complete["psnr_db"] >= row.psnr_db) & (complete["params_m"] <= row.params_m)
+         & ((complete["psnr_db"] > row.psnr_db) | (complete["params_m"] < row.params_m))).any()
+        for row in complete.itertuples()
+    ]  # fmt: skip
+    assert sorted(front["trial"]) == sorted(complete["trial"][[not is_beaten for is_beaten in beaten]])
+
+
+def test_a_front_over_an_unknown_figure_is_refused(rich_study):
+    run = Run(study=rich_study, trials=trials_frame(rich_study), front=front_frame(rich_study))
+    with pytest.raises(InputError, match="psnr"):
+        run.front_over("psnr", "params_m")
 
 
 def test_there_is_one_row_a_candidate_whatever_its_state(rich_study):
