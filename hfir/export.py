@@ -147,6 +147,17 @@ def export_model(
     )
 
 
+def compare_onnx(model: HydraFusionIR, path: Path) -> tuple[Check, ...]:
+    """Return how far an ONNX file in fp32 is from a network: at each of `CHECK_SIZES`, then through each expert.
+
+    Raises:
+        ExportError: If the file's output has another shape.
+        onnxruntime's own errors where it cannot read the file.
+    """
+    sizes, experts = _compared(deploy_form(model), lambda overrides: _onnx_runner(path, overrides), fp16=False)
+    return (*sizes, *experts)
+
+
 def file_name(config: HFIRConfig, name: str, *, format: str, opset: int = OPSET, fp16: bool = False) -> str:
     """Return the name that the community's programs expect, e.g. `2x_Name_HydraFusionIR.safetensors`.
 

@@ -69,7 +69,10 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Search: propose networks, measure, train, and draw the Pareto front. Goes on where it was stopped."""
+    """Search: propose networks, measure, train, and draw the Pareto front. Goes on where it was stopped.
+
+    Leaves presets with weights and card; `hfir-search presets RUN` adds ONNX files.
+    """
     with _exit_codes():
         from search.cli.running import run_experiment
 
@@ -206,6 +209,50 @@ def export(
             overwrite=overwrite,
             as_json=as_json,
         )
+
+
+@app.command()
+def presets(
+    run_folder: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for the presets.", show_default="RUN/presets"),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MS,MS,…",
+            help="Latency classes, e.g. 10,30,100: for each the best network within it.",
+            show_default="the experiment's deploy.classes_ms",
+        ),
+    ] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write ONNX files, 5 to 60 s a network.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write the presets of a run as folders that ship: weights, ONNX, card, sample picture, checksums.
+
+    The budget is checked again on each network as read back; one that misses it is refused. `run` writes the same
+    folders at its end, without ONNX.
+    """
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, keeps still
+    with _exit_codes():
+        from search.cli.presets import write_presets
+
+        write_presets(run_folder, out=out, classes=classes, onnx=onnx, quiet=quiet, as_json=as_json)
+
+
+@app.command()
+def verify(
+    preset: Annotated[Path, typer.Argument(help="Folder of a preset.", show_default=False)],
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a preset again on this machine and say what differs. Exit code 1: weights, PSNR or ONNX do."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.presets import verify as verify_folder
+
+        verify_folder(preset, as_json=as_json)
 
 
 @app.command()

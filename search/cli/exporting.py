@@ -18,7 +18,7 @@ from hfir.export import Exported, export_model
 from hfir.presets import list_presets, load_preset
 from search.cli.showing import print_json
 from search.cli.tables import output_console
-from search.presets import PRESET_FILE
+from search.presets import PRESET_FILE, shipped_name
 from search.types import HFIRSearchError, InputError
 
 
@@ -90,7 +90,7 @@ def _card(preset: Path) -> Mapping[str, Any]:
 def _name(preset: str, card: Mapping[str, Any]) -> str:
     """Return the name for the file: run and preset, or that of the file that was exported before."""
     if "name" in card:
-        return "-".join([*filter(None, [card.get("provenance", {}).get("run")]), str(card["name"])])
+        return shipped_name(card)
     if preset in list_presets():
         return f"{preset}-untrained"
     path = Path(preset).resolve()

@@ -12,14 +12,14 @@ from rich.console import Console
 from ruamel.yaml import YAML
 
 from search.cli.logs import file_log, logging_to, shown_log
+from search.cli.presets import Shipment, ship
 from search.cli.progress import live_progress
 from search.cli.showing import conditions, frame_records, print_json
 from search.cli.tables import front_table, output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
-from search.presets import export_presets
-from search.report import choose_presets, write_all
+from search.report import write_all
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
 from search.study import Onlooker, SearchRun
@@ -59,8 +59,9 @@ def run_experiment(
         YAML().dump(experiment.spec, folder / "experiment.yaml")
         finished = _search(experiment, store, errors, deadline, remeasure)
         study = store.study()
-        _write_results(experiment, study)
+        shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
+    _refuse_damage(folder, shipment)
 
 
 def _search(experiment: Experiment, store: RunStore, errors: Console, deadline: float | None, remeasure: bool) -> bool:
@@ -97,10 +98,26 @@ def _logs(folder: Path, errors: Console) -> list[logging.Handler]:
     return [kept] if errors.quiet else [kept, shown_log(errors)]
 
 
-def _write_results(experiment: Experiment, study: Study) -> None:
+def _write_results(experiment: Experiment, study: Study) -> Shipment:
+    """Write tables, report and presets; what there is to say of presets is logged."""
     write_all(study)
-    if study.in_state(TrialState.COMPLETE):
-        export_presets(study, experiment.evaluation_plan(), choose_presets(study))
+    if not study.in_state(TrialState.COMPLETE):
+        return Shipment((), ())
+    shipment = ship(study, experiment, experiment.deploy.classes_ms, keep_current=True)
+    for remark in shipment.remarks():
+        log.warning("study=%s preset %s", study.name, remark)
+    return shipment
+
+
+def _refuse_damage(folder: Path, shipment: Shipment) -> None:
+    """End with an error where a preset is missing because files of the run are; a missed budget is only told.
+
+    Raises:
+        HFIRSearchError: If there is such a preset.
+    """
+    damaged = [f"preset {r.role}: {r.reason}" for r in shipment.refused if r.damaged]
+    if damaged:
+        raise HFIRSearchError(f"{folder}: " + "\n  ".join(damaged))
 
 
 def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: bool) -> None:

@@ -17,7 +17,7 @@ import torch
 
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
-from hfir.model import build_model
+from hfir.model import HydraFusionIR, build_model
 from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
@@ -109,13 +109,19 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
 def remeasure(plan: EvaluationPlan, job: CandidateJob) -> Admission:
     """Measure an admitted candidate's memory and latency afresh, twice as long, and hold them against the limits."""
     config = HFIRConfig.from_dict(job.config)
-    model = deploy_form(config)
-    latency = measure_latency(model, plan.cost.latency_at, plan.cost.threads, limit_s=2 * LIMIT_S)
-    memory = peak_memory_mib(model, plan.cost.latency_at)
-    cost = dataclasses.replace(_static_cost(config, plan.cost), peak_mem_mib=memory, latency=latency)
-    cost = dataclasses.replace(cost, peak_mem_at=str(plan.cost.latency_at))
+    cost = _measured(plan.cost, deploy_form(config), _static_cost(config, plan.cost), limit_s=2 * LIMIT_S)
     margins = _margins(plan.cost, cost)
     return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins))
+
+
+def measure_network(plan: CostPlan, model: HydraFusionIR) -> Cost:
+    """Measure a network as it is: counts, and memory and latency afresh.
+
+    Args:
+        plan: Sizes and threads; the limits are not looked at.
+        model: In deploy form, as `as_deployed` returns it.
+    """
+    return _measured(plan, model, _static_cost(model.config, plan), limit_s=LIMIT_S)
 
 
 def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
@@ -184,6 +190,13 @@ def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
         macs_g=count_macs_g(config, plan.macs_at),
         macs_at=str(plan.macs_at),
     )
+
+
+def _measured(plan: CostPlan, model: HydraFusionIR, cost: Cost, *, limit_s: float) -> Cost:
+    """Add to a cost what has to be measured: latency, not as remembered, and memory."""
+    latency = measure_latency(model, plan.latency_at, plan.threads, limit_s=limit_s)
+    memory = peak_memory_mib(model, plan.latency_at)
+    return dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.latency_at), latency=latency)
 
 
 def _margins(plan: CostPlan, cost: Cost) -> dict[str, float]:

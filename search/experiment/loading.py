@@ -20,6 +20,7 @@ from search.experiment.overrides import override
 from search.experiment.sections import (
     BudgetSection,
     DataSection,
+    DeploySection,
     ExecutionSection,
     ExperimentFile,
     ProxySection,
@@ -49,6 +50,7 @@ class Experiment:
     proxy: ProxySection
     search: SearchSection
     execution: ExecutionSection
+    deploy: DeploySection
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
 
@@ -92,7 +94,8 @@ class Experiment:
     def identity(self) -> str:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
-        The number of trials and the workers are left out: a run may be extended, and moved.
+        The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
+        chosen from anew.
         """
         fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
@@ -131,6 +134,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         proxy=sections.proxy,
         search=sections.search,
         execution=sections.execution,
+        deploy=sections.deploy,
         spec=_spec(sections),
     )
 

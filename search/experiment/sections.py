@@ -359,6 +359,26 @@ class ExecutionSection(Section):
     )
 
 
+Milliseconds = Annotated[float, Field(gt=0)]
+
+
+class DeploySection(Section):
+    """Which presets are written beside fastest, balanced and best."""
+
+    classes_ms: tuple[Milliseconds, ...] = Field(
+        default=(),
+        strict=False,
+        description="Latency classes in ms, numbers > 0, rising: each gives a preset, the best network within it.",
+    )
+
+    @model_validator(mode="after")
+    def _classes_rise(self) -> DeploySection:
+        if any(a >= b for a, b in pairwise(self.classes_ms)):
+            written = ", ".join(f"{value:g}" for value in self.classes_ms)
+            raise fault("classes_ms", f"[{written}] does not rise.", "Write latencies in rising order, each once.")
+        return self
+
+
 # The whole file -----------------------------------------------------------------------------------
 
 Objectives = tuple[Literal["psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"], ...]
@@ -391,6 +411,7 @@ class ExperimentFile(Section):
     proxy: ProxySection = Field(default=ProxySection(), description="The short training.")
     search: SearchSection = Field(default=SearchSection(), description="How candidates are proposed.")
     execution: ExecutionSection = Field(default=ExecutionSection(), description="Where the work runs.")
+    deploy: DeploySection = Field(default=DeploySection(), description="Which presets are written.")
 
     @model_validator(mode="after")
     def _routing_is_supervised_by_labels(self) -> ExperimentFile:

@@ -75,7 +75,7 @@ def start_from(source: str) -> Start:
         return _fitting(_loaded(folder), task, source)
 
     return Start(
-        name=str(card["name"]),
+        name=str(card.get("role", card["name"])),  # a descriptive name tells figures that training changes
         task=card["task"],
         origin={"preset": str(folder), **card.get("provenance", {})},
         build=build,

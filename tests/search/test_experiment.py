@@ -63,7 +63,7 @@ def test_a_shipped_space_is_not_found_in_folders_where_it_is_not(tmp_path):
 
 
 def test_the_shipped_spaces_are_those_in_the_folder():
-    assert available_spaces() == ("denoise", "efficient", "quality", "smoke")
+    assert available_spaces() == ("denoise", "efficient", "mixed", "quality", "smoke")
     assert {path.stem for path in spaces_folder().glob("*.yaml")} == set(available_spaces())
 
 

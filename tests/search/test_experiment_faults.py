@@ -183,6 +183,10 @@ EXPECTED = (
     ("unknown-sampler", 4, 'search.sampler: "bayes" is not possible.', "auto, tpe, nsga2 or random."),
     ("no-workers", 4, "execution.workers: 0 is too small.", "a number, 1..1024, or auto"),
     ("unknown-workers", 4, 'execution.workers: "all" is not a whole number.', "a number, 1..1024, or auto"),
+    ("classes-fall", 4, "deploy.classes_ms: [30, 10] does not rise.", "Write latencies in rising order, each once."),
+    ("class-of-nothing", 4, "deploy.classes_ms: 0 is too small.", "numbers > 0, rising"),
+    ("text-in-classes", 7, 'deploy.classes_ms: "30 ms" is not a number.', "Latency classes in ms"),
+    ("scalar-for-classes", 4, "deploy.classes_ms: 10 is not a list.", "Latency classes in ms"),
     # no YAML, or not one mapping
     ("tab", 3, "not valid YAML: a tab.", "Indent by spaces."),
     ("unclosed-bracket", 5, "not valid YAML: expected ',' or ']', but got ':'.", "Check indentation, brackets,"),
@@ -197,6 +201,7 @@ EXPECTED = (
 
 # What a schema cannot say: it sees one value at a time, and editors have no infinity.
 BEYOND_THE_SCHEMA = {
+    "classes-fall",
     "condition-without-labels",
     "infinite-limit",
     "level-missing",
@@ -301,6 +306,7 @@ GOOD = {
     "proxy": {"rungs": [10, 20], "keep": 0.5, "loss": "l1"},
     "search": {"sampler": "tpe", "trials": 4},
     "execution": {"workers": "auto"},
+    "deploy": {"classes_ms": [10, 30.5]},
 }
 
 
