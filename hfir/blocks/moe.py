@@ -94,13 +94,14 @@ class ExpertBank(nn.Module):
         if len(present) == 1:
             return self._one(x, present[0], inside)
         flat = x.permute(0, 2, 3, 1)  # rows are taken where they lie in one piece, whatever the memory format
-        done, order = [], []
+        together: Tensor | None = None
         for e in present:
             own = (expert == e).nonzero()[:, 0]
-            done.append(self._one(flat[own].permute(0, 3, 1, 2), e, None if inside is None else inside[own]))
-            order.append(own)
-        together = torch.cat(done).permute(0, 2, 3, 1)
-        return together[torch.argsort(torch.cat(order))].permute(0, 3, 1, 2)
+            done = self._one(flat[own].permute(0, 3, 1, 2), e, None if inside is None else inside[own])
+            done = done.permute(0, 2, 3, 1)
+            together = done.new_empty(len(x), *done.shape[1:]) if together is None else together
+            together = together.index_copy_(0, own, done)
+        return torch.as_tensor(together).permute(0, 3, 1, 2)
 
     def _one(self, x: Tensor, expert: int, inside: Tensor | None) -> Tensor:
         hidden = self.look.shape[1]
@@ -125,7 +126,7 @@ class ExpertBank(nn.Module):
 class MoEX(nn.Module):
     """A residual mixture of experts: a router looks at how rough each feature is, the best `top_k` experts work.
 
-    Roughness is the mean distance of a pixel from its neighbourhood: noise, blur and lost detail show in it, whatever
+    Roughness is the mean distance of a pixel from its neighbours: noise, blur and lost detail show in it, whatever
     the size of the image, while plain means hardly tell one image from another (docs/log.md).
 
     With one expert its probability stays a factor (so that the router learns); with two, the gates sum to 1.
@@ -170,12 +171,12 @@ class MoEX(nn.Module):
         """Return the block's output, shaped like `x`; the decision is added to `flow.routings`."""
         features = self.norm(x)
         if self.per_window:
-            return x + self.scale * self._in_windows(features, flow)
+            return x + self._in_windows(features, flow)
         rough = _roughness(features).float().mean(dim=(2, 3))
         known = rough if flow.cue is None else torch.cat([rough, flow.cue.float()], dim=1)
         gates, routing = self.route(known, flow.condition)
         flow.routings.append(routing)
-        return x + self.scale * self._mixed(features, gates.to(x.dtype), routing.chosen)
+        return x + self._mixed(features, gates.to(x.dtype), routing.chosen)
 
     def route(
         self, known: Float[Tensor, "n q"], condition: Float[Tensor, "b d"] | None = None
@@ -203,10 +204,9 @@ class MoEX(nn.Module):
         return gates, Routing(logits=logits, chosen=chosen, place=self.place)
 
     def _mixed(self, rows: Tensor, gates: Tensor, chosen: Tensor, inside: Tensor | None = None) -> Tensor:
-        """Return the weighed sum of each row's experts."""
-        parts = [
-            gates[:, k, None, None, None] * self.experts(rows, chosen[:, k], inside) for k in range(chosen.shape[1])
-        ]
+        """Return the sum of each row's experts, weighed by their gates and by the residual scale."""
+        weights = gates[:, :, None, None, None] * self.scale
+        parts = [weights[:, k] * self.experts(rows, chosen[:, k], inside) for k in range(chosen.shape[1])]
         return parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     def _in_windows(self, features: Tensor, flow: Flow) -> Tensor:
@@ -216,10 +216,11 @@ class MoEX(nn.Module):
         rows = rearrange(cut(F.pad(features, around), ROUTING_PX, 1), "b c i p j q -> (b i j) c p q")
         real = cut(F.pad(features.new_ones(1, 1, h, w), around), ROUTING_PX, 1)
         inside = repeat(real, "1 1 i p j q -> (b i j) 1 p q", b=b)
-        rough = F.pad(_roughness(features).float(), (0, -w % ROUTING_PX, 0, -h % ROUTING_PX))
-        known = rearrange(cut(rough, ROUTING_PX), "b c i p j q -> (b i j) c (p q)").sum(dim=2)
-        pixels = inside[:, :, 1:-1, 1:-1].float().sum(dim=(2, 3))
-        gates, routing = self.route(known / pixels, flow.condition)
+        rough, half = _roughness(features).float(), ROUTING_PX // 2
+        places = torch.cat([rough, torch.ones_like(rough[:, :1])], dim=1)  # the last channel counts them
+        to_whole = (0, -places.shape[3] % half, 0, -places.shape[2] % half)
+        sums = rearrange(cut(F.pad(places, to_whole), half), "b c i p j q -> (b i j) c (p q)").sum(dim=2)
+        gates, routing = self.route(sums[:, :-1] / sums[:, -1:], flow.condition)
         flow.routings.append(routing._replace(windows=rows.shape[0] // b))
         mixed = self._mixed(rows, gates.to(rows.dtype), routing.chosen, inside)
         columns = (w - 2 + around[0] + around[1]) // ROUTING_PX
@@ -227,9 +228,14 @@ class MoEX(nn.Module):
         return whole[..., :h, :w]
 
 
-def _roughness(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Return each value's distance from the mean of its 3×3 neighbourhood, which shrinks at the border."""
-    return (features - F.avg_pool2d(features, 3, stride=1, padding=1, count_include_pad=False)).abs()
+def _roughness(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]:
+    """Return each value's distance from its right and from its lower neighbour, for every second row and column.
+
+    Beyond the border the outermost values are repeated. A quarter of the pixels tells as much, in a third of the time.
+    """
+    padded = F.pad(features, (0, 1, 0, 1), mode="replicate")
+    here = padded[..., :-1:2, :-1:2]
+    return (padded[..., :-1:2, 1::2] - here).abs() + (padded[..., 1::2, :-1:2] - here).abs()
 
 
 def _stacked(*shape: int, fan_in: int | None = None) -> nn.Parameter:
