@@ -18,8 +18,9 @@ from search.cli.tables import front_table, output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.gallery import write_gallery
 from search.presets import export_presets
-from search.report import choose_presets, write_all
+from search.report import choose_presets, write_all, write_report
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
 from search.study import Onlooker, SearchRun
@@ -118,6 +119,8 @@ def _write_results(experiment: Experiment, study: Study) -> None:
     write_all(study)
     if study.in_state(TrialState.COMPLETE):
         export_presets(study, experiment.evaluation_plan(), choose_presets(study))
+        write_gallery(study.folder, experiment.evaluation_plan().task)
+        write_report(study)  # again, with the pictures: the first one is there whatever becomes of the presets
 
 
 def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: bool) -> None:

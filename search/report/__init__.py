@@ -1,11 +1,20 @@
 """Reading a finished or running search: tables, choices, figures and one HTML page.
 
 Everything here works from the records alone (`search.types.Study`), never reaches torch, and writes into the run's
-folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`.
+folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`, and for papers
+`figures/`.
 """
 
 from search.report.experts import draw_experts, save_experts
-from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
+from search.report.figures import (
+    FORMATS,
+    draw_front,
+    draw_hypervolume,
+    draw_panel,
+    draw_rungs,
+    save_figures,
+    save_front,
+)
 from search.report.page import render_page, write_all, write_report
 from search.report.selection import PRESETS, Miss, Selection, Wish, choose_presets, select
 from search.report.tables import (
@@ -21,6 +30,7 @@ from search.report.tables import (
 from search.report.words import conditions, describe_network, describe_task
 
 __all__ = [
+    "FORMATS",
     "PRESETS",
     "Miss",
     "Run",
@@ -41,6 +51,7 @@ __all__ = [
     "load_run",
     "render_page",
     "save_experts",
+    "save_figures",
     "save_front",
     "select",
     "trials_frame",
