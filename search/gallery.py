@@ -143,8 +143,7 @@ def _write_photograph(
         Image.fromarray(form.pixels[rows, columns].squeeze()).save(path, optimize=True)
         forms.append({"name": form.name, "file": path.name, "psnr_db": form.psnr_db})
         paths.append(path)
-    degradation = "" if pair.label is None else data.labels[pair.label]
-    return {"name": pair.name, "degradation": degradation, "window": list(window), "forms": forms}, paths
+    return {"name": pair.name, "window": list(window), "forms": forms}, paths
 
 
 def _forms(pair: Pair, data: TaskData, networks: dict[str, HydraFusionIR]) -> list[Form]:

@@ -19,6 +19,9 @@ from search.report.tables import dimension_names, front_trials
 from search.report.words import baseline_name, cost_objectives, describe_network, limits, quality_objective
 from search.types import OBJECTIVES, Scalar, Study, Trial
 
+LINES = 500
+"""More lines through one another show nothing, and take seconds to draw where there is no graphics card."""
+
 
 def page_data(study: Study) -> dict[str, Any]:
     """Return all that the figures show, as plain JSON values.
@@ -39,8 +42,14 @@ def page_data(study: Study) -> dict[str, Any]:
         "front": [trial.number for trial in front_trials(study)],
         "trials": _columns(shown),
         "volume": _volume(study),
-        "parallel": _parallel(study, [t for t in shown if t.measurements]),
+        "parallel": _parallel(study, parallel_trials(study)),
     }
+
+
+def parallel_trials(study: Study) -> list[Trial]:
+    """Return the candidates that the parallel coordinates show: those trained longest, as many as can be drawn."""
+    trained = [trial for trial in study.trials if trial.config is not None and trial.measurements]
+    return sorted(trained, key=lambda trial: -trial.measurements[-1].step)[:LINES]
 
 
 def pack(content: str) -> str:

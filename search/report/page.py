@@ -31,7 +31,7 @@ from search.report.experts import (
 )
 from search.report.figures import DARK, LIGHT, Theme, render, save_front
 from search.report.importance import Importance, importances
-from search.report.interactive import packed_data, packed_plotly
+from search.report.interactive import packed_data, packed_plotly, parallel_trials
 from search.report.pictures import read_pictures
 from search.report.selection import PRESETS, choose_presets
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
@@ -181,6 +181,7 @@ def _view(study: Study) -> dict[str, Any]:
         "figures": any(trial.measurements for trial in study.trials),
         "front": _front_table(study, members),
         "funnel": _funnel(study),
+        "lines": len(parallel_trials(study)),
         "agreement": _agreement_table(study),
         "importance": _importance_table(found),
         "importance_of": [_importance_words(importance) for importance in found],

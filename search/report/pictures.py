@@ -34,8 +34,6 @@ class Photograph:
     """One crop in all its forms."""
 
     name: str
-    degradation: str
-    """In a task of several; else empty."""
     forms: tuple[Form, ...]
 
 
@@ -60,7 +58,6 @@ def read_pictures(folder: Path) -> tuple[Photograph, ...]:
 def _photograph(folder: Path, entry: dict[str, Any]) -> Photograph:
     return Photograph(
         name=str(entry["name"]),
-        degradation=str(entry["degradation"]),
         forms=tuple(
             Form(name=str(form["name"]), psnr_db=form["psnr_db"], source=_data_uri(folder / Path(form["file"]).name))
             for form in entry["forms"]

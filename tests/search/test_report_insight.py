@@ -46,6 +46,19 @@ def test_an_inactive_dimension_does_not_take_what_is_its_parents(two_dimensions)
     assert importances(two_dimensions)[0].shares["zoom"] < 0.05
 
 
+def test_what_matters_is_what_the_best_have_in_common_not_the_worst(make_trial, make_study):
+    """Of the widest networks the deepest are the best; of the narrowest those with the smallest `zoom` the worst."""
+
+    def trial(number):
+        width, blocks, zoom = 8 + 6 * (number % 2), 1 + number // 2 % 4, number // 8 % 4
+        quality = 30 + width / 10 + (0.05 * blocks if width == 14 else 0.05 * zoom)
+        genotype = {"width": width, "levels": 1, "encoder_blocks.1": blocks, "zoom": zoom}
+        return make_trial(number, psnr_db=quality, latency_ms=5.0, macs_g=0.5, genotype=genotype)
+
+    shares = importances(make_study([trial(number) for number in range(64)]))[0].shares
+    assert shares["encoder_blocks.1"] > 5 * shares["zoom"]
+
+
 def test_too_few_candidates_show_nothing(two_dimensions):
     few = dataclasses.replace(two_dimensions, trials=two_dimensions.trials[: ENOUGH - 1])
     assert importances(few) == []
@@ -68,7 +81,7 @@ def test_rungs_agree_by_rank(make_trial, make_study):
         made = make_trial(number, psnr_db=30.0, latency_ms=5.0, macs_g=1.0)
         return dataclasses.replace(made, measurements=changed)
 
-    orders = [(30.1, 31.1), (30.2, 31.2), (30.3, 31.4), (30.4, 31.3)]
+    orders = [(30.1, 31.1), (30.2, 31.2), (30.3, 33.0), (30.4, 31.3)]
     stopped = make_trial(9, TrialState.STOPPED, psnr_db=25.0, latency_ms=5.0, macs_g=1.0, rungs=1)
     study = make_study([*(trial(n, *order) for n, order in enumerate(orders)), stopped])
     [at] = rank_agreement(study)
@@ -107,6 +120,7 @@ def test_a_dimension_that_is_not_active_stands_at_zero(rich_study):
     parallel = page_data(rich_study)["parallel"]
     zoom = next(d for d in parallel["dimensions"] if d["name"] == "zoom")
     assert (zoom["values"], zoom["inactive"]) == (["1.5", "2"], True)
+    assert parallel["number"][-2:] == [3, 11]
     assert dict(zip(parallel["number"], zoom["places"], strict=True)) == {
         0: 2, 1: 0, 2: 1, 3: 0, 4: 0, 5: 0, 11: 0, 12: 0,
     }  # fmt: skip

@@ -221,10 +221,10 @@ def test_pictures_are_embedded_with_their_figures(rich_study, tmp_path):
     folder.mkdir()
     (folder / "0-0.png").write_bytes(b"png")
     forms = [{"name": "bicubic", "file": "../0-0.png", "psnr_db": 31.234}]
-    entry = {"name": "<b>.png", "degradation": "deblur", "forms": forms}
+    entry = {"name": "<b>.png", "forms": forms}
     (folder / "pictures.json").write_text(json.dumps({"schema": 1, "photographs": [entry]}))
     page = Page(render_page(dataclasses.replace(rich_study, folder=tmp_path)))
-    assert "<b>.png (deblur) bicubic 31.23 dB" in page.words
+    assert "<b>.png bicubic 31.23 dB" in page.words
     assert "data:image/png;base64,cG5n" in page.resources
 
 

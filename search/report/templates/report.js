@@ -217,7 +217,7 @@ const layout = (hue, more) => ({
 });
 
 const settings = {
-  responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
+  responsive: true, displaylogo: false, plotGlPixelRatio: 1, modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
 };
 
 const draw = (id, traces, plan) => Plotly.react(id, traces, plan, settings);
@@ -297,7 +297,7 @@ function drawFront() {
   const others = front.filter(at => !on.has(at)), knees = front.filter(at => trials.number[at] === knee);
   const corners = line.map(at => [trials.values[x][at], trials.values[y][at]]);
   draw("front-plot", [
-    trace("stopped early", stopped, {color: hue.stopped, size: 6, symbol: "triangle-down"}),
+    trace("stopped early", stopped, {color: hue.stopped, size: 7, symbol: "triangle-down"}),
     trace("complete, beaten", beaten, {color: hue.dominated, size: 7}),
     {type: "scatter", mode: "lines", x: corners.map(c => c[0]), y: corners.map(c => c[1]), hoverinfo: "skip", showlegend: false,
       line: {color: hue.front, width: 1.5, shape: data.objectives[x].maximise ? "vh" : "hv"}},
@@ -451,15 +451,16 @@ async function start() {
     openCard(data.presets.balanced ?? data.front[0]);
   }
   document.head.append(element("script", await unpacked("plotly")));
-  const waiting = Object.keys(figures).filter(id => $(id)), drawn = new Set();
-  const watcher = new IntersectionObserver(entries => {
-    for (const {target, isIntersecting} of entries) {
-      if (!isIntersecting || drawn.has(target.id)) continue;
-      drawn.add(target.id);
-      figures[target.id]();
-    }
-  }, {rootMargin: "600px"});
-  for (const id of waiting) watcher.observe($(id));
+  const drawn = [], waiting = Object.keys(figures).filter(id => $(id));
+  const idle = window.requestIdleCallback ?? (work => setTimeout(work, 50));
+  const next = () => { // one at a time, so that the page can be scrolled meanwhile
+    const id = waiting.shift();
+    if (id === undefined) return;
+    figures[id]();
+    drawn.push(id);
+    idle(next, {timeout: 1000});
+  };
+  next();
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => drawn.forEach(id => figures[id]()));
 }
 

@@ -26,12 +26,12 @@ def page(rich_study, tmp_path_factory):
 def opened(browser, page):
     browser.open(page)
     browser.evaluate("document.getElementById('front').scrollIntoView()")
-    browser.wait("document.querySelectorAll('#front-plot .trace.scatter').length > 0")
+    browser.wait("document.querySelectorAll('#parallel .axis').length > 0")
     return browser
 
 
 def test_the_page_asks_for_nothing_and_the_browser_does_not_complain(browser, page):
-    browser.open(page, height=8000)
+    browser.open(page)
     browser.wait("document.querySelectorAll('.js-plotly-plot').length === document.querySelectorAll('.plot').length")
     browser.wait("document.querySelectorAll('#parallel .axis').length > 3")
     assert browser.evaluate("document.querySelectorAll('.plot').length") == 5
