@@ -50,10 +50,11 @@ def _formats(text: str | None) -> list[str]:
 
 def _make_pictures(folder: Path) -> None:
     """Make the crops of the presets, where the photographs are still there; a report without them is one, too."""
+    from hfir.errors import HFIRError
     from search.experiment import load_experiment
     from search.gallery import write_gallery
 
     try:
         write_gallery(folder, load_experiment(str(folder / "experiment.yaml"), []).evaluation_plan().task)
-    except HFIRSearchError as error:
+    except (HFIRSearchError, HFIRError) as error:
         log.warning("no pictures of the presets: %s", error)

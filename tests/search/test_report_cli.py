@@ -1,8 +1,10 @@
 """`hfir-search report`: what it writes, and what it refuses."""
 
 import dataclasses
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -11,6 +13,8 @@ from search.cli import reporting
 from search.cli.app import app
 from search.report import save_figures
 from search.store import RunStore
+
+SMOKE = Path(__file__).parents[2] / "spaces/smoke.yaml"
 
 
 @pytest.fixture
@@ -45,6 +49,15 @@ def test_an_unknown_format_is_refused_before_anything_is_written(run, tmp_path):
 
 def test_a_folder_without_a_run_is_refused(tmp_path):
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 2
+
+
+def test_a_damaged_preset_gives_a_page_without_pictures(run, tmp_path, caplog):
+    (tmp_path / "presets/best").mkdir(parents=True)
+    (tmp_path / "presets/best/weights.safetensors").write_bytes(b"no weights")
+    shutil.copy(SMOKE, tmp_path / "experiment.yaml")
+    assert run().exit_code == 0
+    assert "no pictures of the presets" in caplog.text
+    assert "weights.safetensors" in caplog.text
 
 
 def test_presets_whose_photographs_are_gone_give_a_page_without_pictures(run, tmp_path, caplog):
