@@ -176,6 +176,21 @@ def front(
 
 
 @app.command()
+def report(
+    run_folder: RunArgument,
+    formats: Annotated[
+        str | None, typer.Option("--format", metavar="png,svg,pdf", help="Write static figures, too, into figures/.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+) -> None:
+    """Write report.html of a run, its tables and its pictures again, also while it is going on."""
+    with _exit_codes():
+        from search.cli.reporting import write_reports
+
+        write_reports(run_folder, formats=formats, open_page=open_page)
+
+
+@app.command()
 def export(
     preset: Annotated[
         str,

@@ -19,7 +19,8 @@ from search.cli.tables import front_table, output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
-from search.report import write_all
+from search.gallery import write_gallery
+from search.report import write_all, write_report
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
 from search.study import Onlooker, SearchRun
@@ -106,6 +107,8 @@ def _write_results(experiment: Experiment, study: Study) -> Shipment:
     shipment = ship(study, experiment, experiment.deploy.classes_ms, keep_current=True)
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
+    write_gallery(study.folder, experiment.evaluation_plan().task)
+    write_report(study)  # again, with the pictures: the first one is there whatever becomes of the presets
     return shipment
 
 

@@ -1,14 +1,23 @@
 """Reading a finished or running search: tables, choices, figures and one HTML page.
 
 Everything here works from the records alone (`search.types.Study`), never reaches torch, and writes into the run's
-folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`.
+folder only: `trials.csv`, `trials.parquet`, `front.csv`, `front.png`, `experts.png`, `report.html`, and for papers
+`figures/`.
 """
 
 from search.report.compare import Band, ComparedRun, Comparison, compare_runs, merged_bands
 from search.report.compare_figure import draw_comparison
 from search.report.experts import draw_experts, save_experts
 from search.report.explain import Change, ExplainedMember, FrontExplanation, Group, Neighbour, explain_front
-from search.report.figures import draw_front, draw_hypervolume, draw_panel, draw_rungs, save_front
+from search.report.figures import (
+    FORMATS,
+    draw_front,
+    draw_hypervolume,
+    draw_panel,
+    draw_rungs,
+    save_figures,
+    save_front,
+)
 from search.report.intervals import Interval
 from search.report.page import render_page, write_all, write_report
 from search.report.preference import Preference
@@ -31,6 +40,7 @@ from search.report.words import conditions, describe_network, describe_task
 
 __all__ = [
     "COLUMNS",
+    "FORMATS",
     "PRESETS",
     "Band",
     "Change",
@@ -70,6 +80,7 @@ __all__ = [
     "read_status",
     "render_page",
     "save_experts",
+    "save_figures",
     "save_front",
     "select",
     "trials_frame",

@@ -24,7 +24,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
-from search.pareto import hypervolume, minimisation_matrix, non_dominated_mask
+from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
 from search.report.selection import choose_presets
 from search.report.tables import front_trials, write_atomically
 from search.report.words import (
@@ -40,6 +40,9 @@ from search.report.words import (
     quality_objective,
 )
 from search.types import OBJECTIVES, Study, Trial, TrialState
+
+FORMATS = ("png", "svg", "pdf")
+"""Formats that figures are written in."""
 
 DPI = 100
 """Pixels an inch that sizes are planned in; files may be drawn at more."""
@@ -197,10 +200,15 @@ def hypervolume_growth(study: Study) -> list[float]:
         return [0.0] * len(trained)
     points = dict(zip([t.number for t in complete], _log_costs(study, complete), strict=True))
     corner = _worst_corner(study, np.stack(list(points.values())))
-    volumes, known = [], []
+    volumes: list[float] = []
+    front = np.empty((0, len(corner)))
+    volume = 0.0
     for trial in trained:
-        known += [points[trial.number]] if trial.number in points else []
-        volumes.append(hypervolume(np.stack(known), corner) if known else 0.0)
+        point = points.get(trial.number)
+        if point is not None and not (front <= point).all(axis=1).any():
+            front = np.vstack([front[(front < point).any(axis=1)], point])
+            volume = hypervolume(front, corner)
+        volumes.append(volume)
     return volumes
 
 
@@ -210,10 +218,28 @@ def save_front(study: Study, format: str = "png") -> Path:
     return write_atomically(path, render(draw_front(study), format))
 
 
+def save_figures(study: Study, format: str) -> list[Path]:
+    """Write the run's figures for a paper into `figures/`: the front, a panel for each cost, the rungs, the volume.
+
+    Args:
+        study: The run.
+        format: One of `FORMATS`.
+    """
+    drawn = {
+        "front": draw_front(study),
+        **{f"front-{cost}": draw_panel(study, cost) for cost in cost_objectives(study)},
+        "rungs": draw_rungs(study),
+        "hypervolume": draw_hypervolume(study),
+    }
+    folder = study.folder / "figures"
+    folder.mkdir(exist_ok=True)
+    return [write_atomically(folder / f"{name}.{format}", render(canvas, format)) for name, canvas in drawn.items()]
+
+
 def render(canvas: Figure, format: str = "svg") -> bytes:
     """Return a figure as the bytes of a file; the same figure gives the same bytes."""
     buffer = BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if format == "svg" else {}
+    metadata: dict[str, Any] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(format, {})
     with matplotlib.rc_context({"svg.hashsalt": "hfir-search", "svg.fonttype": "path"}):
         canvas.savefig(buffer, format=format, dpi=2 * DPI, metadata=metadata)
     return buffer.getvalue()
@@ -412,14 +438,14 @@ def _limit_curves(axes: Axes, study: Study, quality: str) -> None:
         axes.set_ylim(low - room, max(known) + room)
 
 
-def _log_costs(study: Study, trials: Sequence[Trial]) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+def _log_costs(study: Study, trials: Sequence[Trial]) -> list[Floats]:
     matrix = minimisation_matrix(trials, study.objectives)
     costs = [not OBJECTIVES[name].maximise for name in study.objectives]
     matrix[:, costs] = np.log(matrix[:, costs])
     return list(matrix)
 
 
-def _worst_corner(study: Study, points: np.ndarray[Any, np.dtype[np.float64]]) -> list[float]:
+def _worst_corner(study: Study, points: Floats) -> list[float]:
     """Return the reference point: the baseline's quality and the logarithms of the limits."""
     known = limits(study)
     corner = []
@@ -452,19 +478,21 @@ class _Labels:
         if canvas is None:
             raise ValueError("the axes belong to no figure, so their texts have no size.")
         self._axes, self._renderer = axes, FigureCanvasAgg(canvas).get_renderer()
-        self._taken: list[Bbox] = []
+        self._taken = np.empty((0, 4))
+        """Boxes in pixels: left, bottom, right, top."""
 
     def avoid_points(self, points: Iterable[tuple[float, float]], radius: float = 6.0) -> None:
         """Keep texts off markers."""
-        for point in points:
-            x, y = self._axes.transData.transform(point)
-            self._taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+        known = list(points)
+        if known:
+            pixels = self._axes.transData.transform(known)
+            self._take(np.hstack([pixels - radius, pixels + radius]))
 
     def avoid_line(self, corners: Sequence[tuple[float, float]]) -> None:
         """Keep texts off a line of horizontal and vertical pieces."""
         pixels = [self._axes.transData.transform(corner) for corner in corners]
         for (x0, y0), (x1, y1) in pairwise(pixels):
-            self._taken.append(Bbox.from_extents(min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1))
+            self._take(np.array([[min(x0, x1) - 1, min(y0, y1) - 1, max(x0, x1) + 1, max(y0, y1) + 1]]))
 
     def place(self, text: str, anchor: tuple[float, float], *, color: str, **style: Any) -> None:
         """Write beside a point, where it is free and near, with a fine line to it if it must be far."""
@@ -473,7 +501,7 @@ class _Labels:
         draft.remove()
         scores = [self._score(size, anchor, offset) for offset in _OFFSETS]
         final = self._write(text, anchor, _OFFSETS[int(np.argmin(scores))], color, style)
-        self._taken.append(self._extent(final))
+        self._take(np.array([self._extent(final).extents]))
 
     def place_along(self, text: str, height: float, *, color: str) -> None:
         """Write above or below a horizontal line, at the end where there is room."""
@@ -484,7 +512,10 @@ class _Labels:
             clashes.append(self._clash(self._extent(trial)))
             trial.remove()
         final = self._write_along(text, height, spots[int(np.argmin(clashes))], color)
-        self._taken.append(self._extent(final))
+        self._take(np.array([self._extent(final).extents]))
+
+    def _take(self, boxes: Floats) -> None:
+        self._taken = np.vstack([self._taken, boxes])
 
     def _score(self, size: Bbox, anchor: tuple[float, float], offset: tuple[float, float]) -> float:
         """Return how bad a place is: what the label covers, what its line crosses, and how far off it is."""
@@ -537,18 +568,21 @@ class _Labels:
     def _crossings(self, anchor: tuple[float, float], offset: tuple[float, float]) -> float:
         """Return a penalty for a line from a point to its label that runs over something else."""
         start, scale = self._axes.transData.transform(anchor), self._renderer.points_to_pixels(1.0)
-        own = Bbox.from_extents(*(start - 1), *(start + 1))
-        others = [box for box in self._taken if not box.overlaps(own)]
+        left, bottom, right, top = self._taken.T
+        own = (left <= start[0] + 1) & (right >= start[0] - 1) & (bottom <= start[1] + 1) & (top >= start[1] - 1)
         spots = [start + scale * share * np.array(offset) for share in np.linspace(0.2, 0.95, 8)]
-        return 40.0 * sum(box.contains(*spot) for spot in spots for box in others)
+        inside = [(left <= x) & (x <= right) & (bottom <= y) & (y <= top) & ~own for x, y in spots]
+        return 40.0 * float(np.sum(inside))
 
     def _clash(self, box: Bbox) -> float:
         """Return by how many square pixels a box covers what is taken, or leaves the panel."""
         panel = self._axes.get_window_extent(self._renderer)
         inside = Bbox.intersection(panel, box)
         outside = _area(box) - (0.0 if inside is None else _area(inside))
-        shared = (Bbox.intersection(box, taken) for taken in self._taken)
-        return 4 * outside + sum(_area(s) for s in shared if s is not None)
+        left, bottom, right, top = self._taken.T
+        width = np.clip(np.minimum(right, box.x1) - np.maximum(left, box.x0), 0, None)
+        height = np.clip(np.minimum(top, box.y1) - np.maximum(bottom, box.y0), 0, None)
+        return 4 * outside + float(width @ height)
 
 
 _ANGLES_DEG = (135, 90, 180, 45, 0, -45, -90, -135, 112, 67, -22, -67)

@@ -1,7 +1,7 @@
 """The report: one self-contained HTML page, light and dark, for a desk and a phone.
 
-Here the records are put into words and rows; the template only places them. Nothing on the page is loaded from
-elsewhere, and everything that comes from a record is escaped by Jinja.
+Here the records are put into words and rows; the template only places them, and the page's script draws figures from
+`search.report.interactive`. Nothing is loaded from elsewhere; what comes from a record is escaped by Jinja, or packed.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from search.report.agreement import rank_agreement
 from search.report.experts import (
     draw_experts,
     judgement,
@@ -26,7 +29,10 @@ from search.report.experts import (
     trials_with_experts,
     uses_of,
 )
-from search.report.figures import DARK, LIGHT, Theme, draw_hypervolume, draw_panel, draw_rungs, render, save_front
+from search.report.figures import DARK, LIGHT, Theme, render, save_front
+from search.report.importance import Importance, importances
+from search.report.interactive import packed_data, packed_plotly, parallel_trials
+from search.report.pictures import read_pictures
 from search.report.selection import PRESETS, choose_presets
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
 from search.report.words import (
@@ -80,12 +86,17 @@ class Cell:
     text: str
     sort: float | str
     numeric: bool = False
+    trial: bool = False
+    """Whether it is a trial's number: a click shows its card."""
+    bar: float | None = None
+    """A share to draw behind the text, in percent of the cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """A table that sorts by a click on a column's head."""
+    """A table that sorts by a click on a column's head and is kept as CSV under its name."""
 
+    name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
@@ -152,7 +163,12 @@ def render_page(study: Study) -> str:
 def _view(study: Study) -> dict[str, Any]:
     quality = quality_objective(study)
     members = front_trials(study)
+    found = importances(study)
     return {
+        "style": _asset("report.css"),
+        "script": _asset("report.js"),
+        "data": packed_data(study),
+        "plotly": packed_plotly(),
         "name": study.name,
         "task": describe_task(study),
         "status": _status(study),
@@ -161,10 +177,15 @@ def _view(study: Study) -> dict[str, Any]:
         "baseline": baseline_name(study),
         "quality": _name(quality),
         "steps": describe_steps(study),
-        "panels": [_front_picture(study, cost) for cost in cost_objectives(study)] if members else [],
+        "quality_label": OBJECTIVES[quality].label,
+        "figures": any(trial.measurements for trial in study.trials),
         "front": _front_table(study, members),
         "funnel": _funnel(study),
-        "curves": _curves(study),
+        "lines": len(parallel_trials(study)),
+        "agreement": _agreement_table(study),
+        "importance": _importance_table(found),
+        "importance_of": [_importance_words(importance) for importance in found],
+        "photographs": read_pictures(study.folder),
         "experts": _expert_pictures(study),
         "expert_table": _expert_table(study),
         "expert_labelled": any(use.degradations for trial in trials_with_experts(study) for use in uses_of(trial)),
@@ -177,6 +198,11 @@ def _view(study: Study) -> dict[str, Any]:
         "failures": _failures(study),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
+
+
+def _asset(name: str) -> Markup:
+    """Return a file that stands beside the template, as it is."""
+    return Markup(files("search.report").joinpath("templates", name).read_text(encoding="utf-8"))
 
 
 # -- the decision ------------------------------------------------------------------------------------
@@ -220,7 +246,7 @@ def _card(study: Study, trial: Trial, names: tuple[str, ...]) -> Card:
         number=trial.number,
         quality=_with_unit(quality, trial.value(quality)),
         gain=_gain(study, trial, quality),
-        costs=tuple((_name(cost), _with_unit(cost, trial.value(cost))) for cost in shown),
+        costs=tuple((_name(cost), _cost(trial, cost)) for cost in shown),
         network=describe_network(trial.config),
     )
 
@@ -232,6 +258,15 @@ def _gain(study: Study, trial: Trial, quality: str) -> str:
     return f"{value - baseline:+.{OBJECTIVES[quality].decimals}f}{' dB' if quality == 'psnr_db' else ''}"
 
 
+def _cost(trial: Trial, cost: str) -> str:
+    """Return a cost with its unit; a latency with the 95 % interval of its median."""
+    latency = None if trial.cost is None else trial.cost.latency
+    text = _with_unit(cost, trial.value(cost))
+    if cost != "latency_ms" or latency is None:
+        return text
+    return f"{text} ({figure(cost, latency.low_ms)}–{figure(cost, latency.high_ms)})"
+
+
 def _with_unit(objective: str, value: float | None) -> str:
     unit = OBJECTIVES[objective].label.partition("(")[2].rstrip(")")
     return f"{figure(objective, value)} {unit}".rstrip()
@@ -241,28 +276,7 @@ def _name(objective: str) -> str:
     return OBJECTIVES[objective].label.partition(" (")[0]
 
 
-def _title(objective: str) -> str:
-    return _name(objective)[0].upper() + _name(objective)[1:]
-
-
 # -- figures -----------------------------------------------------------------------------------------
-
-
-def _front_picture(study: Study, cost: str) -> Picture:
-    quality = OBJECTIVES[quality_objective(study)].label
-    what = f"{quality} against {OBJECTIVES[cost].label} of every trained candidate, the front joined by a line."
-    return _picture(lambda theme: draw_panel(study, cost, theme), _title(cost), what)
-
-
-def _curves(study: Study) -> list[Picture]:
-    if not any(trial.measurements for trial in study.trials):
-        return []
-    rungs = "Each candidate's quality at the steps where it was compared with the others."
-    volume = "How the volume that the front dominates grew with each trained candidate."
-    return [
-        _picture(lambda theme: draw_rungs(study, theme), "Training", rungs),
-        _picture(lambda theme: draw_hypervolume(study, theme), "Progress of the search", volume),
-    ]
 
 
 def _expert_pictures(study: Study) -> list[Picture]:
@@ -298,15 +312,15 @@ def _front_table(study: Study, members: Sequence[Trial]) -> Table:
         again = [_number("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
         again = again or ([_number("latency_ms", None)] if verified else [])
         ends = (_text(names), *_figures(study, trial), *again, _text(describe_network(trial.config)))
-        rows.append((_count(trial.number), *ends))
-    return _table(columns, rows)
+        rows.append((_trial(trial), *ends))
+    return _table("front", columns, rows)
 
 
 def _trials_table(study: Study) -> Table:
     columns = ["trial", "state", *_labels(study), "steps", "network", "reason"]
     rows = [
         (
-            _count(trial.number),
+            _trial(trial),
             _text(trial.state.value.lower()),
             *_figures(study, trial),
             _count(None if trial.last is None else trial.last.step),
@@ -315,7 +329,7 @@ def _trials_table(study: Study) -> Table:
         )
         for trial in study.trials
     ]
-    return _table(columns, rows)
+    return _table("candidates", columns, rows)
 
 
 def _expert_table(study: Study) -> Table:
@@ -323,7 +337,7 @@ def _expert_table(study: Study) -> Table:
     columns = ["trial", "stage", "load entropy", "judgement", "confidence", "degradation → expert (bits)", "load"]
     rows = [
         (
-            _count(trial.number),
+            _trial(trial),
             _text(use.stage),
             _share(use.load_entropy),
             _text(judgement(use)),
@@ -334,12 +348,40 @@ def _expert_table(study: Study) -> Table:
         for trial in trials_with_experts(study)
         for use in uses_of(trial)
     ]
-    return _table(columns, rows)
+    return _table("experts", columns, rows)
 
 
-def _table(columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
-    words = ("preset", "state", "network", "reason", "stage", "judgement", "load")
-    return Table(columns=tuple(columns), rows=tuple(rows), numeric=tuple(name not in words for name in columns))
+def _agreement_table(study: Study) -> Table:
+    """Return a row for each rung but the last."""
+    columns = ["at step", "against step", "candidates", "rank correlation", "the best is the same"]
+    rows = [
+        (
+            _count(at.step),
+            _count(at.last_step),
+            _count(at.candidates),
+            _share(at.spearman),
+            _text({None: "–", True: "yes", False: "no"}[at.best_kept]),
+        )
+        for at in rank_agreement(study)
+    ]
+    return _table("rank agreement", columns, rows)
+
+
+def _importance_table(found: Sequence[Importance]) -> Table:
+    """Return a row for each dimension, what matters most for the first figure on top."""
+    names = list(dict.fromkeys(name for importance in found for name in importance.shares))
+    names.sort(key=lambda name: -found[0].shares.get(name, 0.0))
+    rows = [(_text(name), *(_percent(importance.shares.get(name)) for importance in found)) for name in names]
+    return _table("importance", ["dimension", *(_name(importance.objective) for importance in found)], rows)
+
+
+def _importance_words(importance: Importance) -> str:
+    return f"{_name(importance.objective)}, {importance.best} of {importance.candidates:,}"
+
+
+def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
+    words = ("preset", "state", "network", "reason", "stage", "judgement", "load", "dimension", "the best is the same")
+    return Table(name=name, columns=tuple(columns), rows=tuple(rows), numeric=tuple(c not in words for c in columns))
 
 
 def _labels(study: Study) -> list[str]:
@@ -375,8 +417,19 @@ def _share(value: float | None) -> Cell:
     return Cell(text="–" if value is None else f"{value:.2f}", sort=_last_if_none(value), numeric=True)
 
 
+def _percent(value: float | None) -> Cell:
+    if value is None:
+        return _share(None)
+    return Cell(text=f"{value:.0%}", sort=f"{value:.4f}", numeric=True, bar=round(100 * value, 1))
+
+
+def _trial(trial: Trial) -> Cell:
+    """Return a trial's number; one that stands for a network can be opened."""
+    return Cell(text=f"{trial.number:,}", sort=trial.number, numeric=True, trial=trial.config is not None)
+
+
 def _count(value: int | None) -> Cell:
-    return Cell(text="–" if value is None else f"{value:,}", sort=_last_if_none(value), numeric=True)
+    return Cell(text="–" if value is None else f"{value:,}", sort="" if value is None else value, numeric=True)
 
 
 def _text(text: str) -> Cell:
@@ -385,7 +438,7 @@ def _text(text: str) -> Cell:
 
 def _last_if_none(value: float | None) -> float | str:
     """Return what a number is sorted by; the page puts an empty one last either way."""
-    return "" if value is None else value
+    return "" if value is None else float(f"{value:.6g}")
 
 
 # -- what became of the candidates -------------------------------------------------------------------

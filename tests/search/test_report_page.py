@@ -1,15 +1,19 @@
 """The page: well-formed, self-contained, escaped, and it says what was decided."""
 
 import dataclasses
+import json
 import re
 from html.parser import HTMLParser
 
 import pytest
 
 from search.report import describe_network, render_page, save_experts, write_all, write_report
-from search.types import TrialState, to_json
+from search.report.pictures import read_pictures
+from search.types import StoreError, TrialState, to_json
 
-VOID = {"meta", "link", "source", "img", "br"}
+VOID = {"meta", "link", "source", "img", "br", "input"}
+SVG_NAME = "http://www.w3.org/2000/svg"
+"""A name, which no browser looks up."""
 
 
 class Page(HTMLParser):
@@ -61,8 +65,15 @@ def test_the_checker_sees_a_page_that_does_not_nest():
 
 def test_nothing_is_loaded_from_elsewhere(html, page):
     assert page.resources
-    assert all(address.startswith("data:") for address in page.resources)
-    assert not re.search(r"(https?:)?//\w", html)
+    assert all(address.startswith(("data:", "#")) for address in page.resources)
+    written = re.sub(r'(<script type="application/octet-stream"[^>]*>)[^<]*', r"\1", html).replace(SVG_NAME, "")
+    assert not re.search(r"(https?:)?//\w", written)
+
+
+def test_every_place_that_is_pointed_to_is_there(html, page):
+    places = [address[1:] for address in page.resources if address.startswith("#")]
+    assert "front" in places
+    assert all(f'id="{place}"' in html for place in places)
 
 
 def test_every_candidate_has_a_row(page):
@@ -187,3 +198,38 @@ def test_the_picture_of_the_experts_is_written_where_presets_have_any(expert_stu
     written = write_all(dataclasses.replace(expert_study, folder=tmp_path))
     assert "experts.png" in [path.name for path in written]
     assert save_experts(rich_study) == []
+
+
+def test_a_latency_is_shown_with_its_interval(page):
+    assert "10.00 ms (9.80–10.20)" in page.words
+
+
+def test_what_matters_is_told_where_there_are_enough_candidates(rich_study, make_study, make_trial):
+    assert "What matters" not in Page(render_page(rich_study)).words
+    many = [make_trial(n, psnr_db=30 + n / 100, latency_ms=5.0 + n, macs_g=1.0 + n) for n in range(20)]
+    page = Page(render_page(make_study(many)))
+    assert "Counted as best: PSNR, 5 of 20; latency, 5 of 20; MACs, 5 of 20" in page.words
+    assert ["width", "100%", "100%", "100%"] in page.rows
+
+
+def test_how_the_rungs_agree_is_told(page):
+    assert ["100", "1,200", "5", "1.00", "yes"] in page.rows
+
+
+def test_pictures_are_embedded_with_their_figures(rich_study, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "0-0.png").write_bytes(b"png")
+    forms = [{"name": "bicubic", "file": "../0-0.png", "psnr_db": 31.234}]
+    entry = {"name": "<b>.png", "forms": forms}
+    (folder / "pictures.json").write_text(json.dumps({"schema": 1, "photographs": [entry]}))
+    page = Page(render_page(dataclasses.replace(rich_study, folder=tmp_path)))
+    assert "<b>.png bicubic 31.23 dB" in page.words
+    assert "data:image/png;base64,cG5n" in page.resources
+
+
+def test_a_damaged_list_of_pictures_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures/pictures.json").write_text('{"photographs": [{}]}')
+    with pytest.raises(StoreError, match=r"KeyError\('name'\).*hfir-search report"):
+        read_pictures(tmp_path)

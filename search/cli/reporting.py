@@ -1,0 +1,60 @@
+"""`report`: write a run's page, tables and figures again. Loads torch only to make pictures that are not there yet."""
+
+from __future__ import annotations
+
+import logging
+import webbrowser
+from pathlib import Path
+
+from search.cli.tables import output_console
+from search.report import FORMATS, save_figures, write_all
+from search.report.pictures import FOLDER, INDEX
+from search.store import read_study
+from search.types import HFIRSearchError, InputError
+
+log = logging.getLogger(__name__)
+
+
+def write_reports(folder: Path, *, formats: str | None, open_page: bool) -> None:
+    """Write the report of a run from its records, and static figures where formats are asked for.
+
+    Args:
+        folder: Of the run.
+        formats: Names out of `FORMATS` with commas between them; None for no static figures.
+        open_page: Whether to show the page in the browser.
+
+    Raises:
+        InputError: If the folder holds no run, or a format is not known.
+    """
+    wanted = _formats(formats)
+    study = read_study(folder)
+    if (folder / "presets").is_dir() and not (folder / FOLDER / INDEX).is_file():
+        _make_pictures(folder)
+    paths = write_all(study)
+    for name in wanted:
+        paths += save_figures(study, name)
+    console = output_console()
+    for path in paths:
+        console.print(str(path), highlight=False, soft_wrap=True)
+    if open_page:
+        webbrowser.open((folder / "report.html").resolve().as_uri())
+
+
+def _formats(text: str | None) -> list[str]:
+    names = [] if text is None else [name.strip().lower() for name in text.split(",")]
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        raise InputError(f"--format {text}: {unknown[0]!r} is not known.\n  Choose from {', '.join(FORMATS)}.")
+    return names
+
+
+def _make_pictures(folder: Path) -> None:
+    """Make the crops of the presets, where the photographs are still there; a report without them is one, too."""
+    from hfir.errors import HFIRError
+    from search.experiment import load_experiment
+    from search.gallery import write_gallery
+
+    try:
+        write_gallery(folder, load_experiment(str(folder / "experiment.yaml"), []).evaluation_plan().task)
+    except (HFIRSearchError, HFIRError) as error:
+        log.warning("no pictures of the presets: %s", error)

@@ -1,0 +1,173 @@
+"""Pictures for the report: crops of validation photographs as the exported presets restore them.
+
+The report only reads what is written here, so that it never reaches torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from hfir.model import HydraFusionIR
+from hfir.presets import WEIGHTS_FILE, load_preset
+from search.evaluation.cost import as_deployed
+from search.evaluation.evaluator import task_data
+from search.evaluation.plan import TaskPlan
+from search.evaluation.quality import score, to_uint8
+from search.evaluation.routing import condition_from
+from search.report.pictures import FOLDER, INDEX, SCHEMA
+from search.tasks.images import Pixels
+from search.tasks.pairs import Pair, TaskData
+from search.tasks.resize import bicubic_up
+
+SIDE_PX = 96
+PHOTOGRAPHS = 3
+PRESETS = ("fastest", "balanced", "best")
+
+
+class Window(NamedTuple):
+    """A square of a photograph: its upper left corner and its side, in pixels of the truth."""
+
+    top: int
+    left: int
+    side: int
+
+
+class Form(NamedTuple):
+    """One form of a whole photograph."""
+
+    name: str
+    pixels: Pixels
+    psnr_db: float | None
+
+
+def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
+    """Write crops of validation photographs into `pictures/` of a run's folder, in place of what is there.
+
+    Each is shown as input, bicubic (in super-resolution), as each preset restores it, and as it is in truth, at the
+    most detailed place of the truth. In a task of several degradations there is one photograph for each.
+
+    Args:
+        folder: Of the run; its `presets/` hold the networks. Names that share their weights are shown once.
+        plan: The run's task.
+
+    Returns:
+        The files' paths, the list of them last; nothing where there are no presets.
+
+    Raises:
+        InputError: If the photographs are not there any more.
+        ConfigError: If a preset cannot be loaded.
+    """
+    networks = _networks(folder / "presets")
+    if not networks:
+        return []
+    data = task_data(plan)
+    target = folder / FOLDER
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    entries, paths = [], []
+    for number, pair in enumerate(_chosen(data)):
+        entry, written = _write_photograph(target, number, pair, data, networks)
+        entries.append(entry)
+        paths += written
+    index = target / INDEX
+    index.write_text(json.dumps({"schema": SCHEMA, "photographs": entries}, indent=1) + "\n", encoding="utf-8")
+    return [*paths, index]
+
+
+def most_detailed(clean: Pixels, side_px: int, grid_px: int) -> Window:
+    """Return the square whose brightness changes most from pixel to pixel; the first one where several do.
+
+    Args:
+        clean: `[h w c]`, 8-bit.
+        side_px: Side of the square; smaller where the photograph is.
+        grid_px: Corner and side are multiples of it.
+    """
+    grey = clean.mean(axis=2)
+    change = np.zeros(grey.shape)
+    change[:, 1:] += np.abs(np.diff(grey, axis=1))
+    change[1:] += np.abs(np.diff(grey, axis=0))
+    side = min(side_px, *grey.shape) // grid_px * grid_px
+    sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+    detail = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    detail = detail[::grid_px, ::grid_px]
+    top, left = np.unravel_index(int(np.argmax(detail)), detail.shape)
+    return Window(int(top) * grid_px, int(left) * grid_px, side)
+
+
+def _networks(folder: Path) -> dict[str, HydraFusionIR]:
+    """Return the presets' networks by name; those of the same weights under all their names."""
+    named: dict[str, list[str]] = {}
+    networks: dict[str, HydraFusionIR] = {}
+    for name in PRESETS:
+        if (folder / name / WEIGHTS_FILE).is_file():
+            network = load_preset(folder / name)
+            digest = _digest(network)
+            named.setdefault(digest, []).append(name)
+            networks[digest] = network
+    return {" = ".join(names): as_deployed(networks[digest]) for digest, names in named.items()}
+
+
+def _digest(network: HydraFusionIR) -> str:
+    """Name a network by what it is and its weights; a file's bytes hold its preset's name as well."""
+    digest = hashlib.sha256(network.config.to_json_bytes())
+    for value in network.state_dict().values():
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _chosen(data: TaskData) -> list[Pair]:
+    """Return photographs spread over the validation set; one for each degradation where there are several."""
+    if data.labels:
+        groups = [[pair for pair in data.validation if pair.label == label] for label in range(len(data.labels))]
+        return [group[place % len(group)] for place, group in enumerate(groups) if group]
+    places = np.linspace(0, len(data.validation) - 1, min(PHOTOGRAPHS, len(data.validation)))
+    return [data.validation[round(place)] for place in places]
+
+
+def _write_photograph(
+    target: Path, number: int, pair: Pair, data: TaskData, networks: dict[str, HydraFusionIR]
+) -> tuple[dict[str, Any], list[Path]]:
+    window = most_detailed(pair.clean, SIDE_PX, data.upscale)
+    forms, paths = [], []
+    for place, form in enumerate(_forms(pair, data, networks)):
+        path = target / f"{number}-{place}.png"
+        rows, columns = slice(window.top, window.top + window.side), slice(window.left, window.left + window.side)
+        Image.fromarray(form.pixels[rows, columns].squeeze()).save(path, optimize=True)
+        forms.append({"name": form.name, "file": path.name, "psnr_db": form.psnr_db})
+        paths.append(path)
+    return {"name": pair.name, "window": list(window), "forms": forms}, paths
+
+
+def _forms(pair: Pair, data: TaskData, networks: dict[str, HydraFusionIR]) -> list[Form]:
+    scale, seen = data.upscale, to_uint8(pair.degraded)
+    if scale > 1:
+        enlarged = bicubic_up(seen, scale)
+        blocks = seen.repeat(scale, axis=0).repeat(scale, axis=1)
+        forms = [Form("input", blocks, None), Form("bicubic", enlarged, _psnr_db(enlarged, pair, scale))]
+    else:
+        forms = [Form("input", seen, _psnr_db(seen, pair, scale))]
+    for name, network in networks.items():
+        restored = _restore(network, pair)
+        forms.append(Form(name, restored, _psnr_db(restored, pair, scale)))
+    return [*forms, Form("truth", pair.clean, None)]
+
+
+def _psnr_db(pixels: Pixels, pair: Pair, scale: int) -> float:
+    return round(score(pixels / 255.0, pair.clean, upscale=scale).psnr_db, 4)
+
+
+def _restore(network: HydraFusionIR, pair: Pair) -> Pixels:
+    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None]
+    label = None if pair.label is None else torch.tensor([pair.label])
+    with torch.inference_mode():
+        image = degraded.contiguous(memory_format=torch.channels_last)
+        restored, _ = network.forward_with_routing(image, condition_from(network.config, label))
+    return to_uint8(restored[0].permute(1, 2, 0))

@@ -1,0 +1,126 @@
+"""The report in a real browser: no complaint, the front drawn, a click that opens a card, tables that work."""
+
+import dataclasses
+
+import pytest
+
+from search.report import write_report
+
+POINT = """(number => {
+  const plot = document.getElementById("front-plot"), {left, top} = plot.getBoundingClientRect();
+  const trace = plot.data.find(t => t.customdata && t.customdata.includes(number));
+  const at = trace.customdata.indexOf(number);
+  const {xaxis, yaxis} = plot._fullLayout;
+  return [left + xaxis._offset + xaxis.d2p(trace.x[at]), top + yaxis._offset + yaxis.d2p(trace.y[at])];
+})"""
+"""Where a trial's point is on the screen."""
+
+
+@pytest.fixture(scope="module")
+def page(rich_study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    return write_report(dataclasses.replace(rich_study, folder=folder))
+
+
+@pytest.fixture
+def opened(browser, page):
+    browser.open(page)
+    browser.evaluate("document.getElementById('front').scrollIntoView()")
+    browser.wait("document.querySelectorAll('#parallel .axis').length > 0")
+    return browser
+
+
+def test_the_page_asks_for_nothing_and_the_browser_does_not_complain(browser, page):
+    browser.open(page)
+    browser.wait("document.querySelectorAll('.js-plotly-plot').length === document.querySelectorAll('.plot').length")
+    browser.wait("document.querySelectorAll('#parallel .axis').length > 3")
+    assert browser.evaluate("document.querySelectorAll('.plot').length") == 5
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
+
+
+def test_a_complaint_would_be_seen(browser, page):
+    browser.open(page)
+    browser.evaluate("setTimeout(() => { throw new Error('on purpose') }); fetch('data:,x').catch(() => 0)")
+    browser.wait("true")
+    assert "on purpose" in str(browser.complaints)
+
+
+def test_the_front_is_drawn_with_the_baseline_and_the_limit(opened):
+    traces = opened.evaluate("document.getElementById('front-plot').data.map(t => [t.name, t.customdata])")
+    drawn = {name: numbers for name, numbers in traces if numbers}
+    assert drawn == {
+        "stopped early": [3, 12],
+        "complete, beaten": [2],
+        "front": [4, 1, 0],
+        "front, by another figure": [5],
+        "knee (balanced)": [1],
+    }
+    words = opened.evaluate("document.getElementById('front-plot').textContent")
+    assert "bicubic 30.00" in words
+    assert "limit 60" in words
+
+
+def test_a_click_opens_the_card_with_the_network(opened):
+    assert opened.evaluate("document.getElementById('card').dataset.trial") == "1"
+    opened.click(*opened.evaluate(f"{POINT}(0)"))
+    opened.wait("document.getElementById('card').dataset.trial === '0'")
+    card = opened.evaluate("document.getElementById('card').textContent")
+    assert "best" in card
+    assert "40.00 (39.20–40.80)" in card
+    assert "enc2, 32 channels" in opened.evaluate("document.querySelector('#card svg').textContent")
+
+
+def test_pointing_at_a_candidate_shows_its_network(opened):
+    x, y = opened.evaluate(f"{POINT}(2)")
+    opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+    opened.wait("document.querySelector('#front-plot .hoverlayer').textContent.includes('width 12')")
+    assert "trial 2, complete" in opened.evaluate("document.querySelector('#front-plot .hoverlayer').textContent")
+
+
+def test_the_objectives_can_be_chosen(opened):
+    opened.evaluate(
+        "for (const [id, name] of [['front-x', 'macs_g'], ['front-y', 'ssim']]) {"
+        " const list = document.getElementById(id); list.selectedIndex = [...list.options].findIndex(o =>"
+        " o.text === data.objectives[name].label); list.dispatchEvent(new Event('change')); }"
+    )
+    titles = opened.evaluate("['x', 'y'].map(a => document.getElementById('front-plot').layout[a + 'axis'].title.text)")
+    assert titles == ["MACs (G)", "SSIM"]
+    front = opened.evaluate("document.getElementById('front-plot').data.find(t => t.name === 'front').customdata")
+    assert front == [5, 4, 1, 0]
+
+
+def test_tables_sort_filter_and_download(opened):
+    block = "document.querySelector('#all .table')"
+    opened.evaluate("URL.createObjectURL = blob => { window.kept = blob; return '#'; }")
+    opened.evaluate(f"{block}.querySelectorAll('th button')[2].click()")
+    first = opened.evaluate(f"[...{block}.querySelectorAll('tbody tr')].slice(0, 2).map(r => r.cells[0].textContent)")
+    assert first == ["11", "3"]
+    opened.evaluate(
+        f"{block}.querySelector('input').value = 'stopped';"
+        f"{block}.querySelector('input').dispatchEvent(new Event('input')); {block}.querySelector('.csv').click()"
+    )
+    assert opened.evaluate(f"{block}.querySelector('.count').textContent") == "2 of 13 rows"
+    lines = opened.evaluate("window.kept.text()").splitlines()
+    assert lines[0].startswith("trial,state,PSNR (dB),over bicubic,SSIM,latency (ms),")
+    assert [line.split(",")[0] for line in lines[1:]] == ["3", "12"]
+    assert '"width 14, 1 level' in lines[1]
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_scrolls_the_page_in_one_direction_only(browser, page, dark):
+    browser.open(page, width=390, height=800, dark=dark)
+    browser.evaluate("document.getElementById('front').scrollIntoView()")
+    browser.wait("document.querySelectorAll('#front-plot .trace.scatter').length > 0")
+    assert browser.evaluate("document.documentElement.scrollWidth") == 390
+    paper = browser.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert paper == ("rgb(23, 26, 31)" if dark else "rgb(255, 255, 255)")
+    assert browser.evaluate("document.getElementById('front-plot').layout.paper_bgcolor") == (
+        "#171a1f" if dark else "#ffffff"
+    )
+
+
+def test_a_run_without_candidates_gives_a_page_that_works(browser, make_study, make_trial, tmp_path):
+    browser.open(write_report(dataclasses.replace(make_study(), folder=tmp_path)))
+    assert browser.evaluate("document.getElementById('trouble').hidden")
+    assert browser.complaints == []
