@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,8 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.plan import TaskPlan
 from search.evaluation.quality import score, to_uint8
 from search.evaluation.routing import condition_from
+from search.presets.exporting import read_card
+from search.report import PRESETS
 from search.report.pictures import FOLDER, INDEX, SCHEMA
 from search.tasks.images import Pixels
 from search.tasks.pairs import Pair, TaskData
@@ -29,7 +32,8 @@ from search.tasks.resize import bicubic_up
 
 SIDE_PX = 96
 PHOTOGRAPHS = 3
-PRESETS = ("fastest", "balanced", "best")
+_CLASS = re.compile(r"within_(.+)ms")
+"""A preset of a latency class, by its role."""
 
 
 class Window(NamedTuple):
@@ -106,13 +110,30 @@ def _networks(folder: Path) -> dict[str, HydraFusionIR]:
     """Return the presets' networks by name; those of the same weights under all their names."""
     named: dict[str, list[str]] = {}
     networks: dict[str, HydraFusionIR] = {}
-    for name in PRESETS:
-        if (folder / name / WEIGHTS_FILE).is_file():
-            network = load_preset(folder / name)
-            digest = _digest(network)
-            named.setdefault(digest, []).append(name)
-            networks[digest] = network
+    for role in _roles(folder):
+        network = load_preset(folder / role)
+        digest = _digest(network)
+        named.setdefault(digest, []).append(role)
+        networks[digest] = network
     return {" = ".join(names): as_deployed(networks[digest]) for digest, names in named.items()}
+
+
+def _roles(folder: Path) -> list[str]:
+    """Return the folders that hold a preset: the three that stand for the front, then others by their latency class.
+
+    Another folder is a preset where its `preset.yaml` gives it that role.
+    """
+    held = {path.parent.name for path in folder.glob(f"*/{WEIGHTS_FILE}")}
+    others = [name for name in held - set(PRESETS) if (read_card(folder / name) or {}).get("role") == name]
+    return [*(name for name in PRESETS if name in held), *sorted(others, key=_place)]
+
+
+def _place(role: str) -> tuple[float, str]:
+    found = _CLASS.fullmatch(role)
+    try:
+        return float(found[1]) if found else float("inf"), role
+    except ValueError:
+        return float("inf"), role
 
 
 def _digest(network: HydraFusionIR) -> str:

@@ -237,7 +237,7 @@ def _maximal_runs(ordered: Sequence[Trial], alike: Callable[[Trial, Trial], bool
     runs: list[Sequence[Trial]] = []
     reached = 0
     for start in range(len(ordered)):
-        end = start + 1
+        end = max(start + 1, reached)  # what the last stretch held is alike without its first, too
         while end < len(ordered) and all(alike(ordered[end], other) for other in ordered[start:end]):
             end += 1
         if end - start > 1 and end > reached:
@@ -268,12 +268,7 @@ def _caveats(members: Sequence[Trial]) -> tuple[str, ...]:
     if not members:
         return ()
     images = _images(members)
-    texts = [
-        f"PSNR intervals cover the choice of the {count(images, 'validation image')}, not training seeds: "
-        "another seed moves a candidate as well."
-        if images > 1
-        else "There is a single validation image: no interval for PSNR can be had, and none is shown."
-    ]
+    texts = [_psnr_caveat(images)]
     if 1 < images < FEW_IMAGES:
         texts.append(
             f"With {images} images the bootstrap intervals are narrower than 95 %: take them as a lower bound."
@@ -285,6 +280,16 @@ def _caveats(members: Sequence[Trial]) -> tuple[str, ...]:
     if len({latency.host for _, latency in latencies}) > 1:
         texts.append("Latencies were taken on several hosts and do not compare between them.")
     return tuple(texts)
+
+
+def _psnr_caveat(images: int) -> str:
+    if images > 1:
+        return (
+            f"PSNR intervals cover the choice of the {count(images, 'validation image')}, not training seeds: "
+            "another seed moves a candidate as well."
+        )
+    what = "There is a single validation image" if images else "The records hold no PSNR of single images"
+    return f"{what}: no interval for PSNR can be had, and none is shown."
 
 
 def _leading_cost(study: Study) -> str | None:

@@ -13,9 +13,10 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from search.report.explain import FrontExplanation, Neighbour, explain_front
 from search.report.figures import hypervolume_growth
 from search.report.selection import choose_presets
-from search.report.tables import dimension_names, front_trials
+from search.report.tables import dimension_names
 from search.report.words import baseline_name, cost_objectives, describe_network, limits, quality_objective
 from search.types import OBJECTIVES, Scalar, Study, Trial
 
@@ -23,11 +24,16 @@ LINES = 500
 """More lines through one another show nothing, and take seconds to draw where there is no graphics card."""
 
 
-def page_data(study: Study) -> dict[str, Any]:
+def page_data(study: Study, explanation: FrontExplanation | None = None) -> dict[str, Any]:
     """Return all that the figures show, as plain JSON values.
 
     Candidates are columns, one entry each, for those with a legal network; a figure that is not known is None.
+
+    Args:
+        study: The records.
+        explanation: Of its front, where it is there already: it takes a while on a long front.
     """
+    members = (explanation or explain_front(study)).members
     shown = [trial for trial in study.trials if trial.config is not None]
     quality = quality_objective(study)
     return {
@@ -39,7 +45,8 @@ def page_data(study: Study) -> dict[str, Any]:
         "baseline": {"name": baseline_name(study), "values": _qualities(study.facts.get("baseline", {}))},
         "limits": limits(study),
         "presets": {name: trial.number for name, trial in choose_presets(study).items()},
-        "front": [trial.number for trial in front_trials(study)],
+        "front": [member.trial.number for member in members],
+        "neighbours": {str(member.trial.number): [_neighbour(n) for n in member.neighbours] for member in members},
         "trials": _columns(shown),
         "volume": _volume(study),
         "parallel": _parallel(study, parallel_trials(study)),
@@ -57,9 +64,9 @@ def pack(content: str) -> str:
     return base64.b64encode(gzip.compress(content.encode(), mtime=0)).decode()
 
 
-def packed_data(study: Study) -> str:
+def packed_data(study: Study, explanation: FrontExplanation | None = None) -> str:
     """Return `page_data`, packed."""
-    return pack(json.dumps(page_data(study), separators=(",", ":"), allow_nan=False))
+    return pack(json.dumps(page_data(study, explanation), separators=(",", ":"), allow_nan=False))
 
 
 @cache
@@ -100,6 +107,28 @@ def _columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "latency": [None if at is None else [_short(at.low_ms), _short(at.high_ms)] for at in latencies],
         "doubt": ["" if at is None else at.doubt for at in latencies],
     }
+
+
+def _neighbour(neighbour: Neighbour) -> dict[str, Any]:
+    change, interval = neighbour.change, neighbour.change.psnr_interval_db
+    return {
+        "number": change.number,
+        "dimension": neighbour.dimension,
+        "here": _value_text(neighbour.here),
+        "there": _value_text(neighbour.there),
+        "state": neighbour.state.value,
+        "step": neighbour.step,
+        "full": neighbour.trained_fully,
+        "psnr_db": _short(change.psnr_db),
+        "interval": None if interval is None else [_short(interval.low), _short(interval.high)],
+        "clear": change.is_clear,
+        "latency_ms": _short(change.latency_ms),
+        "macs_g": _short(change.macs_g),
+    }
+
+
+def _value_text(value: Scalar) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _spread(trial: Trial) -> list[float | None] | None:

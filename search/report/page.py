@@ -21,6 +21,18 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from search.report.agreement import rank_agreement
+from search.report.cells import (
+    Cell,
+    Table,
+    count_cell,
+    gain_cell,
+    number_cell,
+    percent_cell,
+    share_cell,
+    table,
+    text_cell,
+    trial_cell,
+)
 from search.report.experts import (
     draw_experts,
     judgement,
@@ -29,11 +41,13 @@ from search.report.experts import (
     trials_with_experts,
     uses_of,
 )
+from search.report.explain import explain_front
 from search.report.figures import DARK, LIGHT, Theme, render, save_front
 from search.report.importance import Importance, importances
 from search.report.interactive import packed_data, packed_plotly, parallel_trials
 from search.report.pictures import read_pictures
 from search.report.selection import PRESETS, choose_presets
+from search.report.steps import front_steps
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
 from search.report.words import (
     baseline_name,
@@ -77,29 +91,6 @@ class Card:
     gain: str
     costs: tuple[tuple[str, str], ...]
     network: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One field of a table: what is read, and what it is sorted by (a number, or text)."""
-
-    text: str
-    sort: float | str
-    numeric: bool = False
-    trial: bool = False
-    """Whether it is a trial's number: a click shows its card."""
-    bar: float | None = None
-    """A share to draw behind the text, in percent of the cell."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """A table that sorts by a click on a column's head and is kept as CSV under its name."""
-
-    name: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    numeric: tuple[bool, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,10 +155,11 @@ def _view(study: Study) -> dict[str, Any]:
     quality = quality_objective(study)
     members = front_trials(study)
     found = importances(study)
+    explanation = explain_front(study)
     return {
         "style": _asset("report.css"),
         "script": _asset("report.js"),
-        "data": packed_data(study),
+        "data": packed_data(study, explanation),
         "plotly": packed_plotly(),
         "name": study.name,
         "task": describe_task(study),
@@ -180,6 +172,7 @@ def _view(study: Study) -> dict[str, Any]:
         "quality_label": OBJECTIVES[quality].label,
         "figures": any(trial.measurements for trial in study.trials),
         "front": _front_table(study, members),
+        "upgrades": front_steps(explanation),
         "funnel": _funnel(study),
         "lines": len(parallel_trials(study)),
         "agreement": _agreement_table(study),
@@ -309,10 +302,10 @@ def _front_table(study: Study, members: Sequence[Trial]) -> Table:
     rows = []
     for trial in members:
         names = " = ".join(name for name, chosen in presets.items() if chosen.number == trial.number)
-        again = [_number("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
-        again = again or ([_number("latency_ms", None)] if verified else [])
-        ends = (_text(names), *_figures(study, trial), *again, _text(describe_network(trial.config)))
-        rows.append((_trial(trial), *ends))
+        again = [number_cell("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
+        again = again or ([number_cell("latency_ms", None)] if verified else [])
+        ends = (text_cell(names), *_figures(study, trial), *again, text_cell(describe_network(trial.config)))
+        rows.append((trial_cell(trial), *ends))
     return _table("front", columns, rows)
 
 
@@ -320,12 +313,12 @@ def _trials_table(study: Study) -> Table:
     columns = ["trial", "state", *_labels(study), "steps", "network", "reason"]
     rows = [
         (
-            _trial(trial),
-            _text(trial.state.value.lower()),
+            trial_cell(trial),
+            text_cell(trial.state.value.lower()),
             *_figures(study, trial),
-            _count(None if trial.last is None else trial.last.step),
-            _text(describe_network(trial.config)),
-            _text(trial.reason),
+            count_cell(None if trial.last is None else trial.last.step),
+            text_cell(describe_network(trial.config)),
+            text_cell(trial.reason),
         )
         for trial in study.trials
     ]
@@ -337,13 +330,13 @@ def _expert_table(study: Study) -> Table:
     columns = ["trial", "stage", "load entropy", "judgement", "confidence", "degradation → expert (bits)", "load"]
     rows = [
         (
-            _trial(trial),
-            _text(use.stage),
-            _share(use.load_entropy),
-            _text(judgement(use)),
-            _share(use.confidence),
-            _share(use.information_bits),
-            _text(" / ".join(f"{share:.0%}" for share in use.load)),
+            trial_cell(trial),
+            text_cell(use.stage),
+            share_cell(use.load_entropy),
+            text_cell(judgement(use)),
+            share_cell(use.confidence),
+            share_cell(use.information_bits),
+            text_cell(" / ".join(f"{share:.0%}" for share in use.load)),
         )
         for trial in trials_with_experts(study)
         for use in uses_of(trial)
@@ -356,11 +349,11 @@ def _agreement_table(study: Study) -> Table:
     columns = ["at step", "against step", "candidates", "rank correlation", "the best is the same"]
     rows = [
         (
-            _count(at.step),
-            _count(at.last_step),
-            _count(at.candidates),
-            _share(at.spearman),
-            _text({None: "–", True: "yes", False: "no"}[at.best_kept]),
+            count_cell(at.step),
+            count_cell(at.last_step),
+            count_cell(at.candidates),
+            share_cell(at.spearman),
+            text_cell({None: "–", True: "yes", False: "no"}[at.best_kept]),
         )
         for at in rank_agreement(study)
     ]
@@ -371,7 +364,7 @@ def _importance_table(found: Sequence[Importance]) -> Table:
     """Return a row for each dimension, what matters most for the first figure on top."""
     names = list(dict.fromkeys(name for importance in found for name in importance.shares))
     names.sort(key=lambda name: -found[0].shares.get(name, 0.0))
-    rows = [(_text(name), *(_percent(importance.shares.get(name)) for importance in found)) for name in names]
+    rows = [(text_cell(name), *(percent_cell(importance.shares.get(name)) for importance in found)) for name in names]
     return _table("importance", ["dimension", *(_name(importance.objective) for importance in found)], rows)
 
 
@@ -381,7 +374,7 @@ def _importance_words(importance: Importance) -> str:
 
 def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
     words = ("preset", "state", "network", "reason", "stage", "judgement", "load", "dimension", "the best is the same")
-    return Table(name=name, columns=tuple(columns), rows=tuple(rows), numeric=tuple(c not in words for c in columns))
+    return table(name, columns, rows, words=words)
 
 
 def _labels(study: Study) -> list[str]:
@@ -394,12 +387,11 @@ def _labels(study: Study) -> list[str]:
 
 def _figures(study: Study, trial: Trial) -> list[Cell]:
     quality = quality_objective(study)
-    cells = [_number(name, trial.value(name)) for name in SHOWN]
+    cells = [number_cell(name, trial.value(name)) for name in SHOWN]
     baseline, value = baseline_value(study, quality), trial.value(quality)
     if baseline is not None:
         gain = None if value is None else value - baseline
-        text = "–" if gain is None else f"{gain:+.{OBJECTIVES[quality].decimals}f}"
-        cells.insert(1 + SHOWN.index(quality), Cell(text=text, sort=_last_if_none(gain), numeric=True))
+        cells.insert(1 + SHOWN.index(quality), gain_cell(quality, gain))
     return cells
 
 
@@ -407,38 +399,6 @@ def _verified(study: Study, trial: Trial) -> Cost | None:
     """Return what a member of the front cost when it was measured again at the run's end."""
     data = study.facts.get("verified", {}).get(str(trial.number))
     return None if data is None else cost_from_json(data)
-
-
-def _number(objective: str, value: float | None) -> Cell:
-    return Cell(text=figure(objective, value), sort=_last_if_none(value), numeric=True)
-
-
-def _share(value: float | None) -> Cell:
-    return Cell(text="–" if value is None else f"{value:.2f}", sort=_last_if_none(value), numeric=True)
-
-
-def _percent(value: float | None) -> Cell:
-    if value is None:
-        return _share(None)
-    return Cell(text=f"{value:.0%}", sort=f"{value:.4f}", numeric=True, bar=round(100 * value, 1))
-
-
-def _trial(trial: Trial) -> Cell:
-    """Return a trial's number; one that stands for a network can be opened."""
-    return Cell(text=f"{trial.number:,}", sort=trial.number, numeric=True, trial=trial.config is not None)
-
-
-def _count(value: int | None) -> Cell:
-    return Cell(text="–" if value is None else f"{value:,}", sort="" if value is None else value, numeric=True)
-
-
-def _text(text: str) -> Cell:
-    return Cell(text=text, sort=text)
-
-
-def _last_if_none(value: float | None) -> float | str:
-    """Return what a number is sorted by; the page puts an empty one last either way."""
-    return "" if value is None else float(f"{value:.6g}")
 
 
 # -- what became of the candidates -------------------------------------------------------------------

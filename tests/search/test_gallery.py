@@ -9,7 +9,7 @@ from PIL import Image
 
 from hfir import HFIRConfig
 from hfir.model import build_model
-from hfir.presets import WEIGHTS_FILE, save_weights
+from hfir.presets import PRESET_FILE, WEIGHTS_FILE, save_weights
 from search.evaluation.plan import TaskPlan
 from search.gallery import SIDE_PX, most_detailed, write_gallery
 from search.report.pictures import read_pictures
@@ -64,6 +64,16 @@ def test_each_preset_is_shown_between_the_input_and_the_truth(make_presets):
     crops = [read_image(path).pixels for path in written if path.suffix == ".png"]
     assert {crop.shape for crop in crops} == {(SIDE_PX, SIDE_PX, 3)}
     assert sum(path.stat().st_size for path in written) < 600_000
+
+
+def test_presets_of_latency_classes_follow_the_three_and_other_folders_are_left_out(make_presets):
+    seeds = {"within_20ms": 3, "within_5ms": 1, "best": 2, "fastest": 1, "within_9ms": 5, "copy": 4}
+    folder = make_presets(seeds, upscale=1, in_channels=1)
+    for role in seeds:
+        (folder / "presets" / role / PRESET_FILE).write_text(f"role: {'best' if role == 'copy' else role}\n")
+    write_gallery(folder, NOISY)
+    names = [form.name for form in read_pictures(folder)[0].forms]
+    assert names == ["input", "fastest = within_5ms", "best", "within_9ms", "within_20ms", "truth"]
 
 
 def test_a_crop_is_cut_from_where_the_list_says(make_presets):

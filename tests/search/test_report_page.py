@@ -212,6 +212,81 @@ def test_what_matters_is_told_where_there_are_enough_candidates(rich_study, make
     assert ["width", "100%", "100%", "100%"] in page.rows
 
 
+# -- what each step up buys --------------------------------------------------------------------------
+
+
+def steps_of(study):
+    """Return the section's words and the table's rows by trial, each a mapping from the column's head."""
+    page = Page(render_page(study))
+    section = page.words.partition("What each step up buys")[2].partition("What became of the candidates")[0]
+    heads = next(row for row in page.rows if "next" in row)
+    start = page.rows.index(heads) + 1
+    rows = [dict(zip(heads, row, strict=True)) for row in page.rows[start:] if len(row) == len(heads)]
+    return section, {row["trial"]: row for row in rows}
+
+
+def with_images(trial, *offsets_db):
+    """Return a trial whose measurements hold a PSNR for each image: these offsets from the mean."""
+    measurements = tuple(
+        dataclasses.replace(m, psnr_per_image_db=tuple(m.psnr_db + offset for offset in offsets_db))
+        for m in trial.measurements
+    )
+    return dataclasses.replace(trial, measurements=measurements)
+
+
+def test_each_member_is_shown_with_the_next_and_with_the_cheaper_one(rich_study):
+    section, rows = steps_of(rich_study)
+    assert list(rows) == ["4", "1", "5", "0"]
+    assert "From cheap to dear by latency" in section
+    first, second = rows["4"], rows["1"]
+    assert (first["next"], first["next: ΔPSNR (dB)"], first["next: Δlatency (ms)"]) == ("1", "+0.50", "+5.00")
+    assert (first["dB per ms"], first["dB per GMAC"], first["cheaper"]) == ("0.1", "1.67", "–")
+    assert (second["cheaper"], second["cheaper: ΔPSNR (dB)"], second["cheaper: ΔMACs (G)"]) == ("4", "−0.50", "−0.300")
+    assert rows["0"]["next"] == "–"
+
+
+def test_members_that_cannot_be_told_apart_are_marked_and_the_caveat_is_told(make_trial, make_study):
+    alike = [
+        with_images(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0), -1.0, 1.0),
+        with_images(make_trial(1, psnr_db=31.1, latency_ms=10.0, macs_g=2.0), 1.0, -1.0),
+        with_images(make_trial(2, psnr_db=34.0, latency_ms=20.0, macs_g=3.0), 1.0, -1.0),
+    ]
+    section, rows = steps_of(make_study(alike))
+    assert [row["tied in"] for row in rows.values()] == ["PSNR 1", "PSNR 1", "–"]
+    assert rows["0"]["next: ΔPSNR (dB)"] == "≈ +0.10"
+    assert rows["0"]["next: 95 %"] == "−1.90 to +2.10"
+    assert "PSNR 1 2 members: trials 0, 1" in section
+    assert "not training seeds" in section
+
+
+def test_a_single_member_has_no_step_and_no_columns_of_one(make_trial, make_study):
+    words = Page(render_page(make_study([make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0)]))).words
+    assert "A single member stands on the front" in words
+    assert "next: " not in words
+
+
+def test_steps_go_without_latency_and_without_the_psnr_of_single_images(make_trial, make_study):
+    trials = [with_images(make_trial(n, psnr_db=31.0 + n, macs_g=1.0 + n)) for n in range(2)]
+    section, rows = steps_of(make_study(trials, objectives=("psnr_db", "macs_g")))
+    assert (rows["0"]["next: ΔPSNR (dB)"], rows["0"]["next: ΔMACs (G)"]) == ("+1.00", "+1.000")
+    assert not any("latency" in head or "ms" in head or "95 %" in head for head in rows["0"])
+    assert "The records hold no PSNR of single images" in section
+
+
+def test_a_run_without_a_cost_has_no_steps(make_trial, make_study):
+    members = [make_trial(n, psnr_db=31.0, latency_ms=5.0, macs_g=1.0) for n in range(2)]
+    words = Page(render_page(make_study(members, objectives=("psnr_db", "ssim")))).words
+    assert "no cost among its objectives" in words
+
+
+def test_a_long_front_has_a_row_for_every_member(make_trial, make_study):
+    trials = [
+        with_images(make_trial(n, psnr_db=30 + n / 50, latency_ms=5.0 + n, macs_g=1.0 + n), -1, 1) for n in range(60)
+    ]
+    _, rows = steps_of(make_study(trials))
+    assert list(rows) == [str(n) for n in range(60)]
+
+
 def test_how_the_rungs_agree_is_told(page):
     assert ["100", "1,200", "5", "1.00", "yes"] in page.rows
 

@@ -120,11 +120,53 @@ function openCard(number) {
   keep.addEventListener("click", () =>
     save(`${data.run}-${number}.json`, JSON.stringify(trials.config[at], null, 2) + "\n", "application/json"));
   const notes = [trials.reason[at], trials.doubt[at]].filter(Boolean).map(text => element("p", text, {class: "muted"}));
-  card.replaceChildren(title, ...notes, list, diagram(trials.config[at]), element("p", trials.words[at], {class: "network"}), keep);
+  card.replaceChildren(title, ...notes, list, diagram(trials.config[at]), element("p", trials.words[at], {class: "network"}),
+    ...neighbourhood(number), keep);
   card.classList.toggle("balanced", presets.includes("balanced"));
   card.dataset.trial = number;
   if ($("front-plot").data) mark(number);
 }
+
+const NEAR = 6; // neighbours shown at once
+
+/** Return what was evaluated one change away from a member of the front; nothing for other candidates. */
+function neighbourhood(number) {
+  const found = data.neighbours[number];
+  if (!found) return [];
+  const block = element("div", undefined, {class: "near"}), list = element("ul");
+  block.append(element("h4", "One change away"));
+  if (!found.length) {
+    block.append(element("p", "Nothing that differs in one dimension was evaluated.", {class: "muted"}));
+    return [block];
+  }
+  const add = part => list.append(...part.map(neighbourLine));
+  add(found.slice(0, NEAR));
+  block.append(list);
+  if (found.length > NEAR) {
+    const more = element("button", `Show all ${found.length}`, {type: "button", class: "plain"});
+    more.addEventListener("click", () => { add(found.slice(NEAR)); more.remove(); });
+    block.append(more);
+  }
+  return [block];
+}
+
+function neighbourLine(near) {
+  const line = element("li");
+  line.append(`${near.dimension} ${near.here} → ${near.there}: `);
+  line.append(place.has(near.number) ? element("button", `trial ${near.number}`, {type: "button", class: "open", "data-trial": near.number})
+    : `trial ${near.number}`);
+  const parts = [["psnr_db", "dB"], ["latency_ms", "ms"], ["macs_g", "G MACs"]].filter(([name]) => near[name] !== null).map(([name, unit]) => {
+    const unclear = name === "psnr_db" && near.interval && !near.clear ? "≈ " : "";
+    const interval = name === "psnr_db" && near.interval ? ` (${near.interval.map(end => signed(name, end)).join(" to ")})` : "";
+    return `${unclear}${signed(name, near[name])} ${unit}${interval}`;
+  });
+  const trained = near.step === null ? "never trained" : near.full ? "" : `compared after ${near.step.toLocaleString("en")} steps`;
+  const state = near.state === "COMPLETE" ? "" : near.state.toLowerCase();
+  line.append(element("small", [parts.join(", "), state, trained].filter(Boolean).join("; ")));
+  return line;
+}
+
+const signed = (name, value) => (value < 0 ? "−" : "+") + figure(name, Math.abs(value));
 
 document.addEventListener("click", event => {
   const button = event.target.closest("[data-trial]");

@@ -71,6 +71,38 @@ def test_a_click_opens_the_card_with_the_network(opened):
     assert "enc2, 32 channels" in opened.evaluate("document.querySelector('#card svg').textContent")
 
 
+def test_a_card_lists_what_lies_one_change_away_and_leads_there(browser, make_trial, make_study, tmp_path):
+    def trial(number, width, **figures):
+        return make_trial(number, genotype={"width": width, "levels": 1}, **figures)
+
+    near = [trial(n, 8 + n, psnr_db=30.0 - n / 10, latency_ms=9.0 + n, macs_g=3.0 + n) for n in range(1, 9)]
+    study = make_study([trial(0, 8, psnr_db=31.0, latency_ms=8.0, macs_g=2.0), *near])
+    browser.open(write_report(dataclasses.replace(study, folder=tmp_path)))
+    lines = "[...document.querySelectorAll('#card .near li')].map(l => l.textContent)"
+    browser.wait(f"{lines}.length > 0")
+    shown = browser.evaluate(lines)
+    assert len(shown) == 6
+    assert shown[0] == "width 8 → 9: trial 1−1.10 dB, +2.00 ms, +2.000 G MACs"
+    browser.evaluate("document.querySelector('#card .near .plain').click()")
+    assert len(browser.evaluate(lines)) == 8
+    browser.evaluate("document.querySelector('#card .near .open').click()")
+    browser.wait("document.getElementById('card').dataset.trial === '1'")
+    assert browser.evaluate("document.querySelector('#card .near')") is None  # not on the front
+    assert browser.complaints == []
+
+
+def test_the_steps_sort_download_and_open_a_card(opened):
+    block = "document.querySelector('#steps .table')"
+    opened.evaluate("URL.createObjectURL = blob => { window.kept = blob; return '#'; }")
+    opened.evaluate(f"[...{block}.querySelectorAll('th button')].find(b => b.textContent === 'dB per ms').click()")
+    opened.evaluate(f"{block}.querySelector('.csv').click()")
+    lines = opened.evaluate("window.kept.text()").splitlines()
+    assert lines[0].startswith("trial,PSNR (dB),latency (ms),MACs (G),")
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "5", "4", "0"]
+    opened.evaluate(f"{block}.querySelector('tbody .open[data-trial=\"0\"]').click()")
+    opened.wait("document.getElementById('card').dataset.trial === '0'")
+
+
 def test_pointing_at_a_candidate_shows_its_network(opened):
     x, y = opened.evaluate(f"{POINT}(2)")
     opened.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
