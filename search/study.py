@@ -83,6 +83,7 @@ class SearchRun:
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         remeasure: Take latencies anew even where this machine remembers them.
+        scalars: Write the course of each training for TensorBoard.
     """
 
     def __init__(
@@ -94,11 +95,12 @@ class SearchRun:
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         remeasure: bool = False,
+        scalars: bool = False,
     ) -> None:
         self.experiment, self.store, self.executor = experiment, store, executor
         plan = experiment.evaluation_plan()
         self.plan: EvaluationPlan = replace(plan, cost=replace(plan.cost, remeasure=remeasure))
-        self._onlooker, self._deadline = onlooker, deadline
+        self._onlooker, self._deadline, self._scalars = onlooker, deadline, scalars
         self._phase = "starting"
         self._running: set[int] = set()
 
@@ -364,6 +366,7 @@ class SearchRun:
             seed=trial.seed,
             checkpoint=str(checkpoint_path(self.store.folder, trial.number)),
             rung=rung,
+            scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
         )
 
     def _out_of_time(self) -> bool:
@@ -377,6 +380,11 @@ class SearchRun:
 def checkpoint_path(folder: Path, number: int) -> Path:
     """Return where a trial's training is kept."""
     return folder / "checkpoints" / f"{number:05d}.pt"
+
+
+def scalars_path(folder: Path, number: int) -> Path:
+    """Return where the TensorBoard scalars of a trial's training are kept."""
+    return folder / "tensorboard" / f"trial-{number:04d}"
 
 
 def _admitted_in(study: Study, generation: int) -> list[Trial]:

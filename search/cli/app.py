@@ -66,6 +66,13 @@ def run(
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Take latencies anew that this machine remembers.")
     ] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write the course of each training to <run>/tensorboard.")
+    ] = False,
+    mlflow: Annotated[
+        str | None,
+        typer.Option(metavar="URI", help="Log each trained candidate to MLflow, e.g. sqlite:///mlflow.db."),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,6 +89,8 @@ def run(
             out=out,
             time_budget_s=None if time_budget is None else _seconds(time_budget),
             remeasure=remeasure,
+            tensorboard=tensorboard,
+            mlflow=mlflow,
             quiet=quiet,
             as_json=as_json,
         )

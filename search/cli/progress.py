@@ -11,15 +11,24 @@ from rich.live import Live
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bars
 from rich.table import Table
+from rich.text import Text
 
+from search.cli.status import front_lines
 from search.cli.tables import front_table
 from search.experiment import Experiment
 from search.feasibility import expected_steps
+from search.pareto import pareto_front
 from search.report import funnel
 from search.study import Onlooker, Progress
-from search.types import TrialState
+from search.types import Study, TrialState
 
 FRONT_ROWS = 10
+PLOT_COLUMNS, PLOT_ROWS = 56, 12
+"""Characters of the plot's panel, at most."""
+LEAST_COLUMNS, LEAST_ROWS = 30, 6
+"""A smaller one shows nothing, and is left out."""
+BESIDE, AROUND = 12, 5
+"""What the plot needs besides its panel: columns for the figures, lines for title, axis and labels."""
 
 
 @contextmanager
@@ -44,9 +53,27 @@ def live_progress(experiment: Experiment, console: Console) -> Iterator[Onlooker
             first = done if first < 0 else first
             left = time_left(time.monotonic() - start, done - first, max(0, total - done))
             bars.update(bar, completed=min(done, total), left=left)
-            live.update(Group(bars, _status(progress, experiment), front_table(progress.study, rows=FRONT_ROWS)))
+            above = Group(bars, _status(progress, experiment), front_table(progress.study, rows=FRONT_ROWS))
+            free = console.height - len(console.render_lines(above, pad=False)) - 1
+            plot = front_plot(progress.study, columns=console.width, lines=free)
+            live.update(Group(above, Text("\n".join(plot), no_wrap=True, overflow="crop")) if plot else above)
 
         yield look
+
+
+def front_plot(study: Study, *, columns: int, lines: int) -> list[str]:
+    """Return the front so far as a plot that fits; empty where there is no front yet, or no room.
+
+    Args:
+        study: The run as it stands; figures that are not finite are left out.
+        columns: Characters of a line that are free.
+        lines: Lines that are free.
+    """
+    wide, high = min(PLOT_COLUMNS, columns - BESIDE), min(PLOT_ROWS, lines - AROUND)
+    if wide < LEAST_COLUMNS or high < LEAST_ROWS:
+        return []
+    front = pareto_front(study.trials, study.objectives).members
+    return front_lines(study, front, columns=wide, rows=high) if front else []
 
 
 def time_left(elapsed_s: float, done: int, left: int) -> str:

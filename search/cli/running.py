@@ -17,13 +17,15 @@ from search.cli.progress import live_progress
 from search.cli.showing import conditions, frame_records, print_json
 from search.cli.tables import front_table, output_console
 from search.evaluation.evaluator import start_worker
+from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
-from search.study import Onlooker, SearchRun
+from search.study import Onlooker, Progress, SearchRun
+from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
 log = logging.getLogger(__name__)
@@ -36,17 +38,22 @@ def run_experiment(
     out: Path | None,
     time_budget_s: float | None,
     remeasure: bool,
+    tensorboard: bool,
+    mlflow: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Run an experiment to its end, write its results and print the front.
 
     Raises:
-        InputError: If the file, the data or the folder cannot be used.
+        InputError: If the file, the data or the folder cannot be used, or a package is missing.
         HFIRSearchError: If no candidate completed.
     """
     experiment = load_experiment(path, overrides)
     folder = run_folder(experiment, out)
+    if tensorboard:
+        require_tensorboard()
+    tracker = None if mlflow is None else MLflowLog(mlflow)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
     with hold(folder), logging_to(*_logs(folder, errors)):
@@ -58,18 +65,33 @@ def run_experiment(
             spec=experiment.spec,
         )
         YAML().dump(experiment.spec, folder / "experiment.yaml")
-        finished = _search(experiment, store, errors, deadline, remeasure)
+        finished = _search(
+            experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
+        )
         study = store.study()
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
 
 
-def _search(experiment: Experiment, store: RunStore, errors: Console, deadline: float | None, remeasure: bool) -> bool:
+def _search(
+    experiment: Experiment,
+    store: RunStore,
+    errors: Console,
+    tracker: MLflowLog | None,
+    *,
+    deadline: float | None,
+    remeasure: bool,
+    scalars: bool,
+) -> bool:
     """Search until done or out of time; return whether the run is finished."""
     executor = ProcessExecutor(worker_count(experiment), start_worker)
-    with _display(experiment, errors) as onlooker:
-        search = SearchRun(experiment, store, executor, onlooker=onlooker, deadline=deadline, remeasure=remeasure)
+    with _display(experiment, errors) as display:
+        onlooker = display if tracker is None else _tracked(display, tracker)
+        onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
+        search = SearchRun(
+            experiment, store, executor, onlooker=onlooker, deadline=deadline, remeasure=remeasure, scalars=scalars
+        )
         if search.is_finished:
             errors.print(
                 f"{store.folder} is finished: {experiment.search.trials} candidates were trained. "
@@ -92,6 +114,14 @@ def _display(experiment: Experiment, errors: Console) -> Iterator[Onlooker]:
     else:
         with live_progress(experiment, errors) as onlooker:
             yield onlooker
+
+
+def _tracked(display: Onlooker, tracker: MLflowLog) -> Onlooker:
+    def look(progress: Progress) -> None:
+        display(progress)
+        tracker.log(progress.study)
+
+    return look
 
 
 def _logs(folder: Path, errors: Console) -> list[logging.Handler]:

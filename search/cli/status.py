@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,29 @@ def status_lines(status: RunStatus) -> list[str]:
         more = len(status.rejections) - len(shown)
         lines += [f"            and {count(more, 'more reason')}"] if more > 0 else []
     if status.study is not None:
-        lines += ["", *_front_lines(status.study, status.front)]
+        lines += ["", *front_lines(status.study, status.front)]
     if status.command:
         lines += ["", f"{'More trials' if status.finished else 'Go on'}:  {status.command}"]
     return lines
+
+
+def front_lines(study: Study, front: Sequence[Trial], *, columns: int = 56, rows: int = 12) -> list[str]:
+    """Return the front so far as a title and a plot of `columns` by `rows` characters, or why there is none."""
+    if not front:
+        known = study.in_state(TrialState.COMPLETE)
+        return ["No candidate is complete yet." if not known else "No complete candidate knows all objectives."]
+    cost, quality = next(iter(cost_objectives(study)), "macs_g"), quality_objective(study)
+    others = [t for t in study.in_state(TrialState.COMPLETE) if t not in front]
+    marks = [_mark(t, cost, quality, ".") for t in others] + [_mark(t, cost, quality, "*") for t in front]
+    plot = text_plot(
+        [m for m in marks if m is not None],
+        x_label=OBJECTIVES[cost].label,
+        y_label=OBJECTIVES[quality].label,
+        columns=columns,
+        rows=rows,
+    )
+    title = f"Front so far: {count(len(front), 'member')} (*), {len(others)} dominated (.)"
+    return [title, *plot.splitlines()]
 
 
 def _print(console: Console, status: RunStatus, *, clear: bool) -> None:
@@ -113,21 +133,6 @@ def _state(status: RunStatus) -> str:
 
 def _tally(counts: dict[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no candidates yet"
-
-
-def _front_lines(study: Study, front: tuple[Trial, ...]) -> list[str]:
-    """Return the front so far as a plot, or why there is none."""
-    if not front:
-        known = study.in_state(TrialState.COMPLETE)
-        return ["No candidate is complete yet." if not known else "No complete candidate knows all objectives."]
-    cost, quality = next(iter(cost_objectives(study)), "macs_g"), quality_objective(study)
-    others = [t for t in study.in_state(TrialState.COMPLETE) if t not in front]
-    marks = [_mark(t, cost, quality, ".") for t in others] + [_mark(t, cost, quality, "*") for t in front]
-    plot = text_plot(
-        [m for m in marks if m is not None], x_label=OBJECTIVES[cost].label, y_label=OBJECTIVES[quality].label
-    )
-    title = f"Front so far: {count(len(front), 'member')} (*), {len(others)} dominated (.)"
-    return [title, *plot.splitlines()]
 
 
 def _mark(trial: Trial, cost: str, quality: str, sign: str) -> Mark | None:

@@ -134,6 +134,7 @@ def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
         seed=job.seed,
         checkpoint=Path(job.checkpoint),
         device="cpu",
+        scalars=None if job.scalars is None else Path(job.scalars),
     )
 
 

@@ -95,6 +95,7 @@ class CandidateJob:
         seed: Draws the initial weights.
         checkpoint: Where its training is kept.
         rung: The rung to train through; ignored by other jobs.
+        scalars: Folder for the TensorBoard scalars of its training; None for none.
     """
 
     number: int
@@ -102,3 +103,4 @@ class CandidateJob:
     seed: int
     checkpoint: str
     rung: int = 0
+    scalars: str | None = None

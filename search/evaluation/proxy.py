@@ -9,7 +9,8 @@ found: docs/log.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from hfir.model import HydraFusionIR, build_model
 from search.evaluation.plan import ProxyPlan
 from search.evaluation.quality import Quality, score
 from search.evaluation.routing import condition_from, expert_use
+from search.evaluation.scalars import Scalars
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
 from search.types import EvaluationError, ExpertUse, Measurement, measurement_from_json, to_json
@@ -68,8 +70,12 @@ class ProxyTraining:
         self.elapsed_s = 0.0
         self._patches = PatchSampler(data, plan.patch_px, plan.batch, plan.data_seed)
 
-    def run_to(self, step: int) -> float:
+    def run_to(self, step: int, on_step: Callable[[int, Tensor, float], None] | None = None) -> float:
         """Train up to a step and return the mean loss over the last tenth of the way.
+
+        Args:
+            step: Where to stop, counted from the first step of all.
+            on_step: Shown each step: its number from 1, its loss (a scalar still on the device) and its rate.
 
         Raises:
             EvaluationError: If the loss is not finite.
@@ -80,6 +86,8 @@ class ProxyTraining:
         while self.step < step:
             losses.append(self._train_step())
             self.step += 1
+            if on_step is not None:
+                on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])
             if self.step % 50 == 0 or self.step == step:
                 self._check_finite(losses[-1])
         self.elapsed_s += time.perf_counter() - start
@@ -189,11 +197,14 @@ def train_rung(
     seed: int,
     checkpoint: Path,
     device: str,
+    scalars: Path | None = None,
 ) -> Measurement:
     """Train a candidate through a rung, going on from its checkpoint, and measure it.
 
     The checkpoint is replaced only after the rung is measured, and holds the measurement: a rung that was finished
     but not recorded (the driver died in between) is answered from it, without a step.
+
+    With `scalars`, a folder, the course of the training is written there for TensorBoard; no figure changes by it.
 
     Raises:
         EvaluationError: If training diverges, or the checkpoint is damaged.
@@ -204,18 +215,21 @@ def train_rung(
         return measurement_from_json(saved["measurement"])
     if saved is not None:
         training.resume(saved)
-    loss = training.run_to(plan.rungs[rung])
-    qualities, routings = training.validate()
-    measurement = Measurement(
-        rung=rung,
-        step=training.step,
-        psnr_db=_mean(q.psnr_db for q in qualities),
-        ssim=_mean(q.ssim for q in qualities),
-        psnr_per_image_db=tuple(q.psnr_db for q in qualities),
-        elapsed_s=training.elapsed_s,
-        loss=loss,
-        experts=_expert_use(data, routings) if rung == len(plan.rungs) - 1 else (),
-    )
+    with nullcontext() if scalars is None else Scalars(scalars, after=training.step, batch=plan.batch) as writer:
+        loss = training.run_to(plan.rungs[rung], None if writer is None else writer.show_step)
+        qualities, routings = training.validate()
+        measurement = Measurement(
+            rung=rung,
+            step=training.step,
+            psnr_db=_mean(q.psnr_db for q in qualities),
+            ssim=_mean(q.ssim for q in qualities),
+            psnr_per_image_db=tuple(q.psnr_db for q in qualities),
+            elapsed_s=training.elapsed_s,
+            loss=loss,
+            experts=_expert_use(data, routings) if rung == len(plan.rungs) - 1 else (),
+        )
+        if writer is not None:
+            writer.show_rung(measurement)
     _write_checkpoint(checkpoint, training.state(), measurement)
     return measurement
 
