@@ -211,6 +211,15 @@ def test_a_strangers_search_module_in_the_current_folder_is_not_picked_up(tiny_f
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
+    # Where the tests themselves run in the background of a shell, Ctrl-C is ignored, and children inherit that.
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return _driver(*arguments)
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _driver(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [COMMAND, *map(str, arguments)],
         stdout=subprocess.PIPE,
