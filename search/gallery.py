@@ -5,7 +5,6 @@ The report only reads what is written here, so that it never reaches torch.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
 
 from hfir.model import HydraFusionIR
@@ -21,14 +19,15 @@ from hfir.presets import WEIGHTS_FILE, load_preset
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
 from search.evaluation.plan import TaskPlan
+from search.evaluation.proxy import restore_pair
 from search.evaluation.quality import score, to_uint8
-from search.evaluation.routing import condition_from
 from search.presets.exporting import read_card
 from search.report import PRESETS
 from search.report.pictures import FOLDER, INDEX, SCHEMA
-from search.tasks.images import Pixels
+from search.tasks.images import Pixels, densest_square
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.resize import bicubic_up
+from search.training.start import weights_digest
 
 SIDE_PX = 96
 PHOTOGRAPHS = 3
@@ -99,11 +98,8 @@ def most_detailed(clean: Pixels, side_px: int, grid_px: int) -> Window:
     change[:, 1:] += np.abs(np.diff(grey, axis=1))
     change[1:] += np.abs(np.diff(grey, axis=0))
     side = min(side_px, *grey.shape) // grid_px * grid_px
-    sums = np.pad(change.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    detail = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    detail = detail[::grid_px, ::grid_px]
-    top, left = np.unravel_index(int(np.argmax(detail)), detail.shape)
-    return Window(int(top) * grid_px, int(left) * grid_px, side)
+    top, left = densest_square(change, side, grid_px)
+    return Window(top, left, side)
 
 
 def _networks(folder: Path) -> dict[str, HydraFusionIR]:
@@ -112,7 +108,7 @@ def _networks(folder: Path) -> dict[str, HydraFusionIR]:
     networks: dict[str, HydraFusionIR] = {}
     for role in _roles(folder):
         network = load_preset(folder / role)
-        digest = _digest(network)
+        digest = weights_digest(network)
         named.setdefault(digest, []).append(role)
         networks[digest] = network
     return {" = ".join(names): as_deployed(networks[digest]) for digest, names in named.items()}
@@ -134,14 +130,6 @@ def _place(role: str) -> tuple[float, str]:
         return float(found[1]) if found else float("inf"), role
     except ValueError:
         return float("inf"), role
-
-
-def _digest(network: HydraFusionIR) -> str:
-    """Name a network by what it is and its weights; a file's bytes hold its preset's name as well."""
-    digest = hashlib.sha256(network.config.to_json_bytes())
-    for value in network.state_dict().values():
-        digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _chosen(data: TaskData) -> list[Pair]:
@@ -176,19 +164,10 @@ def _forms(pair: Pair, data: TaskData, networks: dict[str, HydraFusionIR]) -> li
     else:
         forms = [Form("input", seen, _psnr_db(seen, pair, scale))]
     for name, network in networks.items():
-        restored = _restore(network, pair)
+        restored = to_uint8(restore_pair(network, pair)[0])
         forms.append(Form(name, restored, _psnr_db(restored, pair, scale)))
     return [*forms, Form("truth", pair.clean, None)]
 
 
 def _psnr_db(pixels: Pixels, pair: Pair, scale: int) -> float:
     return round(score(pixels / 255.0, pair.clean, upscale=scale).psnr_db, 4)
-
-
-def _restore(network: HydraFusionIR, pair: Pair) -> Pixels:
-    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None]
-    label = None if pair.label is None else torch.tensor([pair.label])
-    with torch.inference_mode():
-        image = degraded.contiguous(memory_format=torch.channels_last)
-        restored, _ = network.forward_with_routing(image, condition_from(network.config, label))
-    return to_uint8(restored[0].permute(1, 2, 0))

@@ -94,14 +94,15 @@ class ExpertBank(nn.Module):
         if len(present) == 1:
             return self._one(x, present[0], inside)
         flat = x.permute(0, 2, 3, 1)  # rows are taken where they lie in one piece, whatever the memory format
-        together: Tensor | None = None
-        for e in present:
-            own = (expert == e).nonzero()[:, 0]
-            done = self._one(flat[own].permute(0, 3, 1, 2), e, None if inside is None else inside[own])
-            done = done.permute(0, 2, 3, 1)
-            together = done.new_empty(len(x), *done.shape[1:]) if together is None else together
-            together = together.index_copy_(0, own, done)
-        return torch.as_tensor(together).permute(0, 3, 1, 2)
+        rows = [(expert == e).nonzero()[:, 0] for e in present]
+        done = [
+            self._one(flat[own].permute(0, 3, 1, 2), e, None if inside is None else inside[own]).permute(0, 2, 3, 1)
+            for e, own in zip(present, rows, strict=True)
+        ]
+        together = done[0].new_empty(len(x), *done[0].shape[1:])
+        for own, part in zip(rows, done, strict=True):
+            together.index_copy_(0, own, part)
+        return together.permute(0, 3, 1, 2)
 
     def _one(self, x: Tensor, expert: int, inside: Tensor | None) -> Tensor:
         hidden = self.look.shape[1]

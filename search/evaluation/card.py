@@ -1,7 +1,9 @@
-"""What a preset's card says of costs: the figures, and the conditions that they hold under."""
+"""What a preset's card says of costs, the figures and the conditions that they hold under, and of its files."""
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import Any
 
 from search.types import Cost, Latency, to_json
@@ -35,3 +37,8 @@ def cost_conditions(cost: Cost) -> dict[str, Any]:
         "macs": "multiply-accumulates in units of 1e9; FLOPs are twice that",
         "peak_mem_at": cost.peak_mem_at,
     }
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256 in hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

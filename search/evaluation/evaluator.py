@@ -23,7 +23,7 @@ from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
 from search.evaluation.proxy import train_rung
-from search.evaluation.quality import bicubic_baseline
+from search.evaluation.quality import bicubic_baseline, mean_quality
 from search.tasks.dataset import embedded_task, folder_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.pairs import TaskData
@@ -143,9 +143,10 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
     data = task_data(plan.task)
     patches = PatchSampler(data, plan.proxy.patch_px, plan.proxy.batch, plan.proxy.data_seed)
     scores = bicubic_baseline(data)
+    mean = mean_quality(scores)
     return Baseline(
-        psnr_db=sum(q.psnr_db for q in scores) / len(scores),
-        ssim=sum(q.ssim for q in scores) / len(scores),
+        psnr_db=mean.psnr_db,
+        ssim=mean.ssim,
         images=tuple(pair.name for pair in data.validation),
         psnr_per_image_db=tuple(q.psnr_db for q in scores),
         train_images=data.train_images,

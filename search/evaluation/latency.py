@@ -26,6 +26,7 @@ from hfir.model import HydraFusionIR
 from search.evaluation.cost import measured_image
 from search.evaluation.host import host_name, network_code, versions
 from search.evaluation.reference import Reference, cache_folder, size_class, time_block
+from search.files import replace_file
 from search.types import InputSize, Latency, stable_hash
 
 WARM_UP_S = 0.1
@@ -132,9 +133,7 @@ def remembered_latency(model: HydraFusionIR, at: InputSize, threads: int, *, rem
         return Latency(**json.loads(path.read_text()))
     latency = measure_latency(model, at, threads)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(dataclasses.asdict(latency)))
-    partial.replace(path)
+    replace_file(path, lambda partial: partial.write_text(json.dumps(dataclasses.asdict(latency))))
     return latency
 
 

@@ -9,7 +9,7 @@ found: docs/log.md.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,10 +23,11 @@ from hfir.fusion import fuse
 from hfir.losses import PIXEL_LOSSES, routing_loss, routing_supervision
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.plan import ProxyPlan
-from search.evaluation.quality import Quality, score
+from search.evaluation.quality import Quality, mean_quality, score
 from search.evaluation.routing import condition_from, expert_use
 from search.evaluation.scalars import Scalars
-from search.tasks.pairs import TaskData
+from search.files import replace_file
+from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import PatchSampler
 from search.types import EvaluationError, ExpertUse, Measurement, measurement_from_json, to_json
 
@@ -174,18 +175,27 @@ def validate(model: HydraFusionIR, data: TaskData) -> list[Quality]:
 
 def validate_with_routing(model: HydraFusionIR, data: TaskData) -> Validation:
     """Score a network, in eval mode, on each validation photograph of a task, and keep what its routers decided."""
-    device = next(model.parameters()).device
     shown = Validation([], [])
-    with torch.inference_mode():
-        for pair in data.validation:
-            degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-            label = None if pair.label is None else torch.tensor([pair.label], device=device)
-            restored, routings = model.forward_with_routing(
-                degraded.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)
-            )
-            shown.qualities.append(score(restored[0].permute(1, 2, 0), pair.clean, upscale=data.upscale))
-            shown.routings.append(routings)
+    for pair in data.validation:
+        restored, routings = restore_pair(model, pair)
+        shown.qualities.append(score(restored, pair.clean, upscale=data.upscale))
+        shown.routings.append(routings)
     return shown
+
+
+def restore_pair(model: HydraFusionIR, pair: Pair) -> tuple[Tensor, list[Routing]]:
+    """Return a validation photograph restored, `[h w c]`, and the routers' decisions; model in eval mode.
+
+    A network that asks for the degradation is told it, where the pair knows it.
+    """
+    device = next(model.parameters()).device
+    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
+    label = None if pair.label is None else torch.tensor([pair.label], device=device)
+    with torch.inference_mode():
+        restored, routings = model.forward_with_routing(
+            degraded.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)
+        )
+    return restored[0].permute(1, 2, 0), routings
 
 
 def train_rung(
@@ -218,11 +228,12 @@ def train_rung(
     with nullcontext() if scalars is None else Scalars(scalars, after=training.step, batch=plan.batch) as writer:
         loss = training.run_to(plan.rungs[rung], None if writer is None else writer.show_step)
         qualities, routings = training.validate()
+        mean = mean_quality(qualities)
         measurement = Measurement(
             rung=rung,
             step=training.step,
-            psnr_db=_mean(q.psnr_db for q in qualities),
-            ssim=_mean(q.ssim for q in qualities),
+            psnr_db=mean.psnr_db,
+            ssim=mean.ssim,
             psnr_per_image_db=tuple(q.psnr_db for q in qualities),
             elapsed_s=training.elapsed_s,
             loss=loss,
@@ -267,16 +278,9 @@ def _expert_use(data: TaskData, routings: list[list[Routing]]) -> tuple[ExpertUs
     return expert_use(routings, [pair.label for pair in data.validation], data.labels)
 
 
-def _mean(values: Iterable[float]) -> float:
-    numbers = list(values)
-    return sum(numbers) / len(numbers)
-
-
 def _write_checkpoint(path: Path, state: dict[str, Any], measurement: Measurement) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save(state | {"measurement": to_json(measurement)}, partial)
-    partial.replace(path)
+    replace_file(path, lambda partial: torch.save(state | {"measurement": to_json(measurement)}, partial))
 
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from search.evaluation.host import host_name, versions
+from search.files import replace_file
 from search.types import stable_hash
 
 BLOCK_S = 0.04
@@ -96,9 +97,7 @@ class Reference:
 
     def _write(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self._path.with_suffix(".part")
-        partial.write_text(json.dumps({"rest_ms": self.calibrated_ms}))
-        partial.replace(self._path)
+        replace_file(self._path, lambda partial: partial.write_text(json.dumps({"rest_ms": self.calibrated_ms})))
 
 
 def size_class(latency_ms: float) -> str:

@@ -19,6 +19,11 @@ from hfir.config import EXPERT_NAMES, HFIRConfig
 from search.types import ExpertUse
 
 
+def asks_for_degradation(config: HFIRConfig) -> bool:
+    """Say whether a network's routers can be told the degradation of an image."""
+    return config.experts is not None and config.experts.condition_channels == len(EXPERT_NAMES)
+
+
 def condition_from(config: HFIRConfig, labels: Int[Tensor, " b"] | None) -> Float[Tensor, "b 4"] | None:
     """Return what the routers of a network are told of known degradations; None where it asks for nothing.
 
@@ -26,10 +31,9 @@ def condition_from(config: HFIRConfig, labels: Int[Tensor, " b"] | None) -> Floa
         config: The network's.
         labels: The degradation of each image, an index into `EXPERT_NAMES`; None where it is not known.
     """
-    kinds = len(EXPERT_NAMES)
-    if labels is None or config.experts is None or config.experts.condition_channels != kinds:
+    if labels is None or not asks_for_degradation(config):
         return None
-    return F.one_hot(labels, kinds).float()
+    return F.one_hot(labels, len(EXPERT_NAMES)).float()
 
 
 def expert_use(

@@ -28,7 +28,7 @@ from hfir.tiling import (
     tile_side_px,
 )
 from search.evaluation.cost import MIB, as_deployed, measured_image, peak_memory_mib
-from search.evaluation.routing import condition_from
+from search.evaluation.routing import asks_for_degradation, condition_from
 from search.types import EvaluationError, InputError, InputSize
 
 log = logging.getLogger(__name__)
@@ -156,17 +156,12 @@ def open_restorer(
     return restorer.told(label)
 
 
-def asks_for_degradation(model: HydraFusionIR) -> bool:
-    """Say whether a network's routers can be told the degradation of an image."""
-    return model.config.experts is not None and model.config.experts.condition_channels == len(EXPERT_NAMES)
-
-
 def _label(model: HydraFusionIR, preset: str, degradation: str | None) -> int | None:
     if degradation is None:
         return None
     if degradation not in EXPERT_NAMES:
         raise InputError(f"degradation {degradation!r}: not known. Use one of {', '.join(EXPERT_NAMES)}.")
-    if not asks_for_degradation(model):
+    if not asks_for_degradation(model.config):
         raise InputError(
             f"{preset}: this network finds out the degradation by itself, and cannot be told {degradation!r}. "
             "Leave --degradation out, or use a network that was searched with expert_condition."

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hfir.config import EXPERT_NAMES
 from hfir.tiling import OnTile, TileGrid
+from search.evaluation.routing import asks_for_degradation
 from search.inference.channels import Canvas
 from search.inference.jobs import Job
-from search.inference.networks import Restorer, asks_for_degradation
+from search.inference.networks import Restorer
 from search.inference.pictures import (
     DEFAULT_QUALITY,
     Picture,
@@ -118,7 +119,7 @@ def _network_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
     notes = []
     if grid.tiles > 1 and restorer.model.has_global_path:
         notes.append(f"{grid.tiles} tiles, and the network looks at the whole picture: each tile knew of itself only")
-    if restorer.degradation is None and asks_for_degradation(restorer.model):
+    if restorer.degradation is None and asks_for_degradation(restorer.model.config):
         notes.append(f"the network asks for the degradation and was told none: {', '.join(EXPERT_NAMES)}")
     return notes
 

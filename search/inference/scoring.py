@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,7 +15,7 @@ from ruamel.yaml.error import YAMLError
 from torch import Tensor
 
 from hfir.tiling import Window
-from search.evaluation.quality import Quality, bicubic_baseline, score
+from search.evaluation.quality import Quality, bicubic_baseline, mean_quality, score
 from search.experiment.faults import first_fault
 from search.experiment.sections import Section, TaskSection
 from search.experiment.yaml_lines import Document, parse_value
@@ -62,7 +62,9 @@ class Scores:
     @property
     def mean(self) -> Score:
         """Means over the images."""
-        return Score("mean", _mean([s.network for s in self.images]), _mean([s.baseline for s in self.images]))
+        return Score(
+            "mean", mean_quality([s.network for s in self.images]), mean_quality([s.baseline for s in self.images])
+        )
 
 
 class _TaskFile(Section):
@@ -214,7 +216,3 @@ def _conventions(restorer: Restorer) -> str:
     else:
         what = "on luma Y, whole images" if luma else "on RGB, whole images"
     return f"PSNR and SSIM {what}, after rounding to 8 bits"
-
-
-def _mean(scores: Sequence[Quality]) -> Quality:
-    return Quality(*(float(np.mean(values)) for values in zip(*scores, strict=True)))

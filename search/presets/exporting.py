@@ -6,7 +6,6 @@ earlier call that no longer belong are removed; files that are none of ours stay
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import shutil
 import tempfile
@@ -23,11 +22,12 @@ from hfir.config import HFIRConfig
 from hfir.errors import ExportError
 from hfir.export import Exported, export_model, file_name
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset, save_weights
-from search.evaluation.card import cost_conditions, cost_figures
+from search.evaluation.card import cost_conditions, cost_figures, file_digest
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
 from search.evaluation.plan import EvaluationPlan
 from search.evaluation.proxy import deployed_from, validate
+from search.evaluation.quality import mean_quality
 from search.executors import Executor, InlineExecutor
 from search.presets.budget import BudgetCheck, check_budget, measure_folder
 from search.presets.card import render_card
@@ -197,8 +197,8 @@ class _Exporter:
         save_weights(trained, folder / WEIGHTS_FILE)
         model = as_deployed(load_preset(folder))
         scores = validate(model, data)
-        self._compare(trial, sum(q.psnr_db for q in scores) / len(scores), checkpoint)
-        sample = make_sample(model, data)
+        self._compare(trial, mean_quality(scores).psnr_db, checkpoint)
+        sample = make_sample(model, data, scores)
         (folder / SAMPLE_FILE).write_bytes(sample.png)
         [outcome] = self.executor.run(partial(measure_folder, self.plan.cost), [folder])
         if outcome.value is None:
@@ -243,11 +243,11 @@ class _Exporter:
                 target = file_name(network.config, shipped_name(card), format="onnx")
                 shutil.copyfile(exported.path, staging / target)
                 card["onnx"] = _onnx_record(target, exported)
-        card["files"] = {path.name: digest(path) for path in sorted(staging.iterdir())}
+        card["files"] = {path.name: file_digest(path) for path in sorted(staging.iterdir())}
         card["weights"] = {"file": WEIGHTS_FILE, "sha256": card["files"][WEIGHTS_FILE]}
         card["config"] = network.config.to_dict()
         YAML().dump(card, staging / PRESET_FILE)
-        files = {**card["files"], PRESET_FILE: digest(staging / PRESET_FILE)}
+        files = {**card["files"], PRESET_FILE: file_digest(staging / PRESET_FILE)}
         (staging / CARD_FILE).write_text(render_card(self.study, trial, card, network.sample, files), encoding="utf-8")
         return tuple(notes)
 
@@ -272,11 +272,6 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card if isinstance(card, dict) else None
 
 
-def digest(path: Path) -> str:
-    """Return a file's SHA-256 in hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _current(folder: Path, study: Study, trial: Trial) -> Written | None:
     """Return the preset of an earlier call, where the folder holds this trial and its weights are whole."""
     card = read_card(folder)
@@ -284,7 +279,7 @@ def _current(folder: Path, study: Study, trial: Trial) -> Written | None:
         return None
     origin = card.get("provenance", {})
     same = (origin.get("run"), origin.get("trial"), origin.get("key")) == (study.name, trial.number, trial.key)
-    if not same or card["weights"]["sha256"] != digest(folder / WEIGHTS_FILE):
+    if not same or card["weights"]["sha256"] != file_digest(folder / WEIGHTS_FILE):
         return None
     return Written(
         role=folder.name,

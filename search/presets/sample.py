@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from hfir.model import HydraFusionIR
-from search.evaluation.quality import psnr_db, score, to_uint8
-from search.evaluation.routing import condition_from
-from search.tasks.images import Pixels
+from search.evaluation.proxy import restore_pair
+from search.evaluation.quality import Quality, psnr_db, to_uint8
+from search.tasks.images import Pixels, densest_square
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.resize import bicubic_up
 
@@ -60,7 +58,7 @@ class Sample:
     panels: tuple[Panel, ...]
 
 
-def make_sample(model: HydraFusionIR, data: TaskData) -> Sample:
+def make_sample(model: HydraFusionIR, data: TaskData, scores: Sequence[Quality]) -> Sample:
     """Draw the sample of a network: of the validation photograph with the median PSNR, the place of most detail.
 
     So neither the photograph nor the place is picked for what the network does well.
@@ -68,24 +66,15 @@ def make_sample(model: HydraFusionIR, data: TaskData) -> Sample:
     Args:
         model: In deploy form, channels last.
         data: Of the task that it was made for.
+        scores: Of the network on each validation photograph.
     """
-    shown = [(pair, _restored(model, pair)) for pair in data.validation]
-    scores = [score(restored, pair.clean, upscale=data.upscale).psnr_db for pair, restored in shown]
-    pair, restored = shown[int(np.argsort(scores, kind="stable")[(len(scores) - 1) // 2])]
+    by_psnr = np.argsort([quality.psnr_db for quality in scores], kind="stable")
+    pair = data.validation[int(by_psnr[(len(scores) - 1) // 2])]
+    restored, _ = restore_pair(model, pair)
     side = min(SIDE_PX, *pair.clean.shape[:2]) // data.upscale * data.upscale
     top, left = _most_detail(pair.clean, side, data.upscale)
     panels = _panels(pair, to_uint8(restored), data, (slice(top, top + side), slice(left, left + side)))
     return Sample(_draw(panels), pair.name, (left, top), side, tuple(panels))
-
-
-def _restored(model: HydraFusionIR, pair: Pair) -> npt.NDArray[np.float32]:
-    image = torch.from_numpy(np.ascontiguousarray(pair.degraded)).permute(2, 0, 1)[None]
-    label = None if pair.label is None else torch.tensor([pair.label])
-    with torch.inference_mode():
-        restored, _ = model.forward_with_routing(
-            image.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)
-        )
-    return restored[0].permute(1, 2, 0).numpy()
 
 
 def _panels(pair: Pair, restored: Pixels, data: TaskData, crop: tuple[slice, slice]) -> list[Panel]:
@@ -104,13 +93,8 @@ def _panels(pair: Pair, restored: Pixels, data: TaskData, crop: tuple[slice, sli
 
 def _most_detail(clean: Pixels, side: int, multiple: int) -> tuple[int, int]:
     """Return top and left of the square with the largest sum of gradients; both multiples of `multiple`."""
-    grey = clean.astype(np.float64).mean(axis=-1)
-    down, right = np.gradient(grey)
-    sums = np.pad(np.hypot(down, right), ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
-    within = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
-    within = within[::multiple, ::multiple]
-    row, column = np.unravel_index(int(within.argmax()), within.shape)
-    return int(row) * multiple, int(column) * multiple
+    down, right = np.gradient(clean.astype(np.float64).mean(axis=-1))
+    return densest_square(np.hypot(down, right), side, multiple)
 
 
 def _draw(panels: Sequence[Panel]) -> bytes:

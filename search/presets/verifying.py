@@ -19,14 +19,16 @@ from hfir.errors import ExportError, HFIRError
 from hfir.export import TOLERANCE, compare_onnx
 from hfir.model import HydraFusionIR
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset
+from search.evaluation.card import file_digest
 from search.evaluation.cost import as_deployed, count_macs_g, count_parameters, peak_memory_mib
 from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
 from search.evaluation.latency import measure_latency
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import validate
+from search.evaluation.quality import mean_quality
 from search.experiment.sections import TaskSection
-from search.presets.exporting import SAME_PSNR_DB, digest, read_card
+from search.presets.exporting import SAME_PSNR_DB, read_card
 from search.types import InputError, InputSize, Latency
 
 SAME_MEMORY = 0.02
@@ -123,7 +125,7 @@ def _files(folder: Path, card: Mapping[str, Any]) -> Iterator[Comparison]:
     recorded = {card["weights"].get("file", WEIGHTS_FILE): card["weights"]["sha256"], **card.get("files", {})}
     for name, sha256 in recorded.items():
         path = folder / Path(name).name
-        found = digest(path) if path.is_file() else "missing"
+        found = file_digest(path) if path.is_file() else "missing"
         yield Comparison(
             figure=f"SHA-256 of {'the ONNX file' if path.suffix == '.onnx' else name}",
             recorded=f"{sha256[:12]}…",
@@ -147,8 +149,7 @@ def _psnr(card: Mapping[str, Any], model: HydraFusionIR) -> Comparison:
     if names != list(images):
         comment = f"the photographs are others here: {', '.join(names)}"
         return Comparison(**row, here="–", difference="", verdict=Verdict.UNKNOWN, comment=comment)
-    scores = validate(model, data)
-    here = sum(q.psnr_db for q in scores) / len(scores)
+    here = mean_quality(validate(model, data)).psnr_db
     same = abs(here - recorded) <= SAME_PSNR_DB
     return Comparison(
         **row,
@@ -204,27 +205,32 @@ def _counted(figure: str, recorded: float | None, here: float, *, digits: int) -
     if recorded is None:
         return _unrecorded(figure, f"{here:.{digits}f}")
     difference = round(here, digits) - recorded
-    same = abs(difference) < 0.5 * 10**-digits
-    return Comparison(
-        figure=figure,
-        recorded=f"{recorded:.{digits}f}",
-        here=f"{here:.{digits}f}",
-        difference="" if same else f"{difference:+.{digits}f}",
-        verdict=Verdict.SAME if same else Verdict.DIFFERS,
-        comment="" if same else "the network's code, or how torch counts, has changed",
+    return _judged(
+        figure,
+        f"{recorded:.{digits}f}",
+        f"{here:.{digits}f}",
+        f"{difference:+.{digits}f}",
+        same=abs(difference) < 0.5 * 10**-digits,
+        cause="the network's code, or how torch counts, has changed",
     )
 
 
 def _memory(figure: str, recorded: float, here: float) -> Comparison:
     share = here / recorded - 1
+    cause = "versions of torch allocate differently"
     same = abs(share) <= SAME_MEMORY
+    return _judged(figure, f"{recorded:.2f}", f"{here:.2f}", f"{share:+.1%}", same=same, cause=cause)
+
+
+def _judged(figure: str, recorded: str, here: str, difference: str, *, same: bool, cause: str) -> Comparison:
+    """Return a comparison that tells the difference and its likely cause only where there is one."""
     return Comparison(
         figure=figure,
-        recorded=f"{recorded:.2f}",
-        here=f"{here:.2f}",
-        difference="" if same else f"{share:+.1%}",
+        recorded=recorded,
+        here=here,
+        difference="" if same else difference,
         verdict=Verdict.SAME if same else Verdict.DIFFERS,
-        comment="" if same else "versions of torch allocate differently",
+        comment="" if same else cause,
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from search.files import replace_file
 from search.pareto import pareto_front
 from search.report.words import baseline_value, limits
 from search.store import read_study
@@ -156,9 +157,7 @@ def write_tables(study: Study) -> list[Path]:
 
 def write_atomically(path: Path, content: bytes) -> Path:
     """Write a file so that a reader sees the old one or the new one, never a part; return its path."""
-    draft = path.with_name(f".{path.name}.tmp")
-    draft.write_bytes(content)
-    return draft.replace(path)
+    return replace_file(path, lambda partial: partial.write_bytes(content))
 
 
 def funnel(study: Study) -> dict[str, int]:

@@ -187,3 +187,18 @@ def _nothing_usable(folder: Path, lines: list[str]) -> str:
         "name the folder that holds them."
     )
     return "\n".join([head, *shown])
+
+
+def densest_square(weights: npt.NDArray[np.float64], side: int, multiple: int) -> tuple[int, int]:
+    """Return top and left of the square with the largest sum of weights; the first one where several have it.
+
+    Args:
+        weights: `[h w]`.
+        side: Of the square, at most h and w.
+        multiple: Top and left are multiples of it.
+    """
+    sums = np.pad(weights.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
+    within = sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]
+    within = within[::multiple, ::multiple]
+    row, column = np.unravel_index(int(within.argmax()), within.shape)
+    return int(row) * multiple, int(column) * multiple

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from ruamel.yaml import YAML
 from hfir.config import HFIRConfig
 from hfir.model import HydraFusionIR
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, save_weights
-from search.evaluation.card import cost_conditions, cost_figures
+from search.evaluation.card import cost_conditions, cost_figures, file_digest
 from search.evaluation.host import host_name, versions
-from search.evaluation.quality import bicubic_baseline
+from search.evaluation.quality import bicubic_baseline, mean_quality
+from search.files import replace_file
 from search.tasks.pairs import TaskData
 from search.training.recipe import Recipe
 from search.training.start import Start, counted_costs
@@ -90,8 +90,8 @@ def write_preset(folder: Path, model: HydraFusionIR, card: Mapping[str, Any]) ->
     """Write a network in deploy form as a preset folder; the digest in the card tells whether the two belong."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / WEIGHTS_FILE, lambda path: save_weights(model, path))
-    digest = hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    whole = {**card, "weights": {"file": WEIGHTS_FILE, "sha256": digest}, "config": model.config.to_dict()}
+    weights = {"file": WEIGHTS_FILE, "sha256": file_digest(folder / WEIGHTS_FILE)}
+    whole = {**card, "weights": weights, "config": model.config.to_dict()}
     write_yaml(folder / PRESET_FILE, whole)
 
 
@@ -112,8 +112,7 @@ class CardWriter:
 
     def __init__(self, start: Start, recipe: Recipe, data: TaskData, config: HFIRConfig) -> None:
         self._start, self._recipe = start, recipe
-        bicubic = bicubic_baseline(data)
-        self._baseline_db = sum(q.psnr_db for q in bicubic) / len(bicubic)
+        self._baseline_db = mean_quality(bicubic_baseline(data)).psnr_db
         self._images = [pair.name for pair in data.validation]
         self._figures, self._conditions = start.figures, start.conditions
         if start.figures is None:
@@ -150,10 +149,3 @@ class CardWriter:
                 ],
             },
         }
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under another name first, then put it in its place at once."""
-    partial = path.with_name(f"{path.name}.part")
-    write(partial)
-    partial.replace(path)

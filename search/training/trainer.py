@@ -25,6 +25,7 @@ from hfir.model import HydraFusionIR, build_model
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
 from search.evaluation.proxy import validate
+from search.evaluation.quality import mean_quality
 from search.store import hold
 from search.tasks.patches import Batch, PatchSampler
 from search.training.average import WeightAverage
@@ -232,12 +233,12 @@ class FullTraining:
         self._pace.check_finite(self.step, self._rate)
         if self.fabric.is_global_zero:
             deployed = self._deployed()
-            qualities = validate(deployed, self._data)
+            mean = mean_quality(validate(deployed, self._data))
             row = Validation(
                 step=self.step,
                 stage=self._stage.name,
-                psnr_db=sum(q.psnr_db for q in qualities) / len(qualities),
-                ssim=sum(q.ssim for q in qualities) / len(qualities),
+                psnr_db=mean.psnr_db,
+                ssim=mean.ssim,
                 loss=self._pace.loss,
                 learning_rate=self._rate,
                 images_per_s=self._pace.images_per_s,

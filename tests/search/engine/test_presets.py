@@ -25,6 +25,7 @@ from search.cli import presets as commands
 from search.cli.app import app
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
+from search.evaluation.proxy import validate
 from search.evaluation.quality import psnr_db, to_uint8
 from search.executors import InlineExecutor
 from search.experiment import Experiment
@@ -154,7 +155,7 @@ def test_the_sample_shows_what_its_captions_say(shipped: Path):
 
 def test_the_sample_is_what_the_network_makes_of_the_photograph(shipped: Path, tiny: Tiny):
     data, model = task_data(tiny().evaluation_plan().task), as_deployed(load_preset(shipped / "best"))
-    sample = make_sample(model, data)
+    sample = make_sample(model, data, validate(model, data))
     assert sample.png == (shipped / "best" / "sample.png").read_bytes()
     [pair] = [pair for pair in data.validation if pair.name == sample.photograph]
     with torch.inference_mode():
