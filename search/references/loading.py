@@ -119,7 +119,8 @@ def _factory(path: str, folder: str) -> Callable[..., Any]:
         value = getattr(value, part)
     if not callable(value):
         raise InputError(
-            f"{path} is of type {type(value).__name__}, which cannot be called.\n  Name a class, or a function that returns a module."
+            f"{path} is of type {type(value).__name__}, which cannot be called.\n"
+            "  Name a class, or a function that returns a module."
         )
     return value
 
