@@ -25,7 +25,7 @@ from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
-from search.study import Onlooker, Progress, SearchRun
+from search.study import Onlooker, Progress, References, SearchRun
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -92,7 +92,16 @@ def _search(
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
         evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
-            experiment, evaluator, store, executor, onlooker=onlooker, deadline=deadline, scalars=scalars
+            experiment,
+            evaluator,
+            store,
+            executor,
+            references=References(
+                experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed
+            ),
+            onlooker=onlooker,
+            deadline=deadline,
+            scalars=scalars,
         )
         if search.is_finished:
             errors.print(

@@ -191,7 +191,7 @@ def restore_pair(model: nn.Module, pair: Pair) -> tuple[Tensor, list[Routing]]:
 
     A network that asks for the degradation is told it, where the pair knows it.
     """
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device
     degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
     label = None if pair.label is None else torch.tensor([pair.label], device=device)
     with torch.inference_mode():
