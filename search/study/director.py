@@ -70,7 +70,7 @@ class Director:
         study = self.store.study()
         if not self._has_looked:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        trying = None if self._references is None else self._references.trying()
+        trying = None if self._references is None else self._references.trying(study)
         if trying is not None:
             return trying
         unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
@@ -87,7 +87,7 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        comparison = None if self._references is None else self._references.next_step()
+        comparison = None if self._references is None else self._references.next_step(study)
         return self._verification(study) if comparison is None else comparison
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
