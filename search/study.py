@@ -24,7 +24,7 @@ from search.executors import Executor, Outcome
 from search.experiment import Experiment
 from search.pareto import pareto_front
 from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
+from search.schedulers import by_levels, one_stratum, promotions
 from search.store import RunStore
 from search.types import (
     Cost,
@@ -247,14 +247,15 @@ class SearchRun:
             t for t in self.store.study().in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements
         ]
         self._train(fresh, rung=0)
-        proxy = self.experiment.proxy
+        proxy, predictor = self.experiment.proxy, self.experiment.predictor
         for rung in range(len(proxy.rungs) - 1):
             chosen = promotions(
                 self.store.study().trials,
                 rung=rung,
                 keep=proxy.keep,
                 objectives=self.experiment.objectives,
-                stratum=lambda t: t.genotype["levels"],
+                stratum=by_levels if proxy.rank_by == "within_strata" else one_stratum,
+                expected_psnr_db=predictor.predict if predictor is not None else None,
             )
             self._train(chosen, rung=rung + 1)
 

@@ -18,6 +18,7 @@ from search.experiment.dimensions import build_space
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
+    WITHIN_STRATA,
     BudgetSection,
     DataSection,
     DeploySection,
@@ -28,6 +29,7 @@ from search.experiment.sections import (
     TaskSection,
 )
 from search.experiment.yaml_lines import Document, read_document
+from search.prediction import Predictor, predictor_to_json, read_predictor
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
 
@@ -53,6 +55,8 @@ class Experiment:
     deploy: DeploySection
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
+    predictor: Predictor | None = None
+    """What promotions rank by, with `proxy.rank_by: extrapolated`; else None."""
 
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
@@ -95,9 +99,15 @@ class Experiment:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
         The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
-        chosen from anew.
+        chosen from anew. So is how promotions rank where it is the default, for runs of older versions; of a
+        predictor the contents count, and not where its file lies.
         """
         fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
+        fixed["proxy"] = {k: v for k, v in fixed["proxy"].items() if k not in ("rank_by", "predictor")}
+        if self.proxy.rank_by != WITHIN_STRATA:
+            fixed["rank_by"] = self.proxy.rank_by
+        if self.predictor is not None:
+            fixed["predictor"] = predictor_to_json(self.predictor)
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
         return stable_hash({**fixed, "search": search, "space": self.space.hash})
 
@@ -121,9 +131,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     folder = found.resolve().parent
     data = _absolute_folders(sections.task.data, document, folder)
     task = sections.task.model_copy(update={"data": data})
-    sections = sections.model_copy(update={"task": task})
+    proxy = sections.proxy.model_copy(update={"predictor": _absolute_predictor(sections.proxy, document, folder)})
+    sections = sections.model_copy(update={"task": task, "proxy": proxy})
     space = build_space(document)
     _check_labels(space, task, document)
+    spec = _spec(sections)
     return Experiment(
         name=sections.name,
         source=str(path),
@@ -135,7 +147,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         search=sections.search,
         execution=sections.execution,
         deploy=sections.deploy,
-        spec=_spec(sections),
+        spec=spec,
+        predictor=_fitting_predictor(sections, spec, space, document),
     )
 
 
@@ -148,6 +161,44 @@ def _check_labels(space: SearchSpace, task: TaskSection, document: Document) -> 
             f"true asks for the degradation of each image, which task {task.kind} does not tell.",
             "Only task mixed, its degradations made here, has labels: choose it, or remove expert_condition.",
         )
+
+
+def _fitting_predictor(
+    sections: ExperimentFile, spec: dict[str, Any], space: SearchSpace, document: Document
+) -> Predictor | None:
+    """Read the predictor that promotions rank by, and refuse one that was fitted under other conditions."""
+    proxy = sections.proxy
+    if proxy.rank_by != "extrapolated" or proxy.predictor is None:
+        return None
+    key = ("proxy", "predictor")
+    predictor = read_predictor(Path(proxy.predictor))
+    task = {k: v for k, v in spec["task"].items() if k != "data"}
+    asked = {"rungs": list(proxy.rungs), **{k: getattr(proxy, k) for k in predictor.proxy}, "task": task}
+    fitted = {"rungs": list(predictor.rungs), **predictor.proxy, "task": dict(predictor.task)}
+    differing = [k for k in asked if asked[k] != fitted[k]]
+    if differing:
+        name = differing[0]
+        raise document.fault(
+            key,
+            f"was fitted with {name} = {fitted[name]}, and here it is {asked[name]}.",
+            "Make them equal, or calibrate this file: `hfir-search calibrate` writes a predictor for it.",
+        )
+    unseen = sorted({int(v) for v in space["levels"].choices} - predictor.levels) if predictor.levels else []
+    if unseen:
+        raise document.fault(
+            key,
+            f"has seen no network of {unseen[0]} levels, which space.levels allows.",
+            "Calibrate this file, or remove these levels from the space.",
+        )
+    return predictor
+
+
+def _absolute_predictor(proxy: ProxySection, document: Document, folder: Path) -> str | None:
+    """Make the predictor's path absolute, as those of folders are."""
+    if proxy.predictor is None:
+        return None
+    base = Path.cwd() if document.is_override(("proxy", "predictor")) else folder
+    return str((base / Path(proxy.predictor).expanduser()).resolve())
 
 
 def spaces_folder() -> Path:
