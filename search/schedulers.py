@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from search.pareto import crowding_distance, non_dominated_rank
 from search.types import OBJECTIVES, Trial, TrialState
 
 Stratum = Callable[[Trial], Hashable]
-"""What groups candidates that are fairly compared."""
 
 
 def one_stratum(trial: Trial) -> Hashable:
@@ -26,8 +26,28 @@ def one_stratum(trial: Trial) -> Hashable:
 
 
 def by_levels(trial: Trial) -> Hashable:
-    """Group candidates by the resolutions that they work at."""
-    return trial.genotype["levels"]
+    """Group candidates by the resolutions that they work at; those without levels are one group."""
+    return trial.genotype.values.get("levels")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranking:
+    """What promotions compare, and among whom.
+
+    Args:
+        stratum: What groups candidates that are fairly compared.
+        expected_psnr_db: Says of a trial and a rung which PSNR is to be expected at the last one; that is compared
+            then, and not the PSNR at the rung.
+    """
+
+    stratum: Stratum
+    expected_psnr_db: Callable[[Trial, int], float] | None = None
+
+
+WITHIN_LEVELS = Ranking(stratum=by_levels)
+"""By quality at the rung, among equal `levels`."""
+BY_VALUE = Ranking(stratum=one_stratum)
+"""By quality at the rung, among all."""
 
 
 def promotions(
@@ -36,8 +56,7 @@ def promotions(
     rung: int,
     keep: float,
     objectives: Sequence[str],
-    stratum: Stratum,
-    expected_psnr_db: Callable[[Trial, int], float] | None = None,
+    ranking: Ranking = WITHIN_LEVELS,
 ) -> tuple[Trial, ...]:
     """Return the candidates that are to be trained from `rung` to the next one, in order of their numbers.
 
@@ -49,18 +68,16 @@ def promotions(
         rung: The rung to promote from.
         keep: Share of each stratum that goes on, rounded up, 0 < keep <= 1.
         objectives: Names in `OBJECTIVES`.
-        stratum: What groups candidates that are fairly compared.
-        expected_psnr_db: Says of a trial and a rung which PSNR is to be expected at the last one; that is compared
-            then, and not the PSNR at the rung.
+        ranking: What is compared, and among whom.
     """
     strata: dict[Hashable, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: t.number):
         if len(trial.measurements) > rung and trial.state is not TrialState.FAILED:
-            strata.setdefault(stratum(trial), []).append(trial)
+            strata.setdefault(ranking.stratum(trial), []).append(trial)
     chosen: list[Trial] = []
     for members in strata.values():
         quota = math.ceil(keep * len(members))
-        best = [members[i] for i in _order(members, rung, objectives, expected_psnr_db)[:quota]]
+        best = [members[i] for i in _order(members, rung, objectives, ranking.expected_psnr_db)[:quota]]
         chosen += [t for t in best if len(t.measurements) == rung + 1 and t.state is TrialState.RUNNING]
     return tuple(sorted(chosen, key=lambda t: t.number))
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.linear_model import RidgeCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.linear_model import Ridge
 from sklearn.preprocessing import StandardScaler
 
 from search.calibration.record import Record
@@ -22,8 +21,8 @@ from search.pareto import Floats
 from search.prediction import LEVELS, Predictor, RungModel, features_at
 from search.types import InputError
 
-ALPHAS = tuple(float(a) for a in np.logspace(-1, 2, 7))
-"""Strengths of the ridge that are tried."""
+ALPHA = 1.0
+"""Strength of the ridge, for standardised features."""
 
 FAMILIES: Mapping[str, tuple[str, ...]] = {
     "costs": ("log2_params", "log2_macs", LEVELS),
@@ -149,15 +148,27 @@ def _names(table: Table, family: str, rung: int) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _fit(x: Floats, y: Floats) -> Pipeline:
+class _Fitted(NamedTuple):
+    """A ridge and the scaling of its features."""
+
+    scaler: StandardScaler
+    ridge: Ridge
+
+    def predict(self, x: Floats) -> Floats:
+        return self.ridge.predict(self.scaler.transform(x))
+
+
+def _fit(x: Floats, y: Floats) -> _Fitted:
     """Fit on [seeds, candidates, features] and [seeds, candidates]; the target is the mean over seeds."""
-    target = np.broadcast_to(y.mean(axis=0), y.shape)
-    model = make_pipeline(StandardScaler(), RidgeCV(alphas=ALPHAS))
-    return model.fit(x.reshape(-1, x.shape[-1]), target.reshape(-1))
+    rows = x.reshape(-1, x.shape[-1])
+    target = np.broadcast_to(y.mean(axis=0), y.shape).reshape(-1)
+    scaler = StandardScaler().fit(rows)
+    return _Fitted(scaler, Ridge(alpha=ALPHA).fit(scaler.transform(rows), target))
 
 
-def _model(fitted: Pipeline, step: int, names: tuple[str, ...], tau: tuple[float, float, float]) -> RungModel:
-    scaler, ridge = fitted[0], fitted[1]
+def _model(fitted: _Fitted, step: int, names: tuple[str, ...], tau: tuple[float, float, float]) -> RungModel:
+    scaler: Any = fitted.scaler
+    ridge: Any = fitted.ridge
     return RungModel(
         step=step,
         features=names,
@@ -165,7 +176,7 @@ def _model(fitted: Pipeline, step: int, names: tuple[str, ...], tau: tuple[float
         scales=_plain(scaler.scale_),
         coefficients=_plain(ridge.coef_),
         intercept=float(f"{ridge.intercept_:.8g}"),
-        alpha=float(f"{ridge.alpha_:.4g}"),
+        alpha=ALPHA,
         tau=round(tau[0], 4),
         tau_low=round(tau[1], 4),
         tau_high=round(tau[2], 4),

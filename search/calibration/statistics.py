@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import permutations
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from search.calibration.record import Candidate, Curve, Record
 from search.pareto import Floats
@@ -211,7 +211,7 @@ def top_recall(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | Non
     return len(chosen & best) / count
 
 
-Score = Callable[[ArrayLike, ArrayLike, "ArrayLike | None"], float]
+Score = Callable[[ArrayLike, ArrayLike, ArrayLike | None], float]
 
 
 def _over_seeds(pairs: Sequence[tuple[Floats, Floats]], score: Score) -> Estimate:
@@ -228,7 +228,7 @@ def _pairs(scores: Floats, last: Floats) -> list[tuple[Floats, Floats]]:
     return [(scores[a], last[b]) for a, b in permutations(range(len(last)), 2)]
 
 
-def _mean_tau(scores: Floats, reference: Floats, members: Floats) -> float:
+def _mean_tau(scores: Floats, reference: Floats, members: NDArray[np.intp]) -> float:
     return float(np.mean([kendall_tau(row[members], reference[members]) for row in scores]))
 
 

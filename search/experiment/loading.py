@@ -30,6 +30,7 @@ from search.experiment.sections import (
 )
 from search.experiment.yaml_lines import Document, read_document
 from search.prediction import Predictor, predictor_to_json, read_predictor
+from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
 
@@ -93,6 +94,13 @@ class Experiment:
             routing_supervision=self.proxy.routing_supervision,
         )
         return EvaluationPlan(task=task, cost=cost, proxy=proxy)
+
+    @property
+    def ranking(self) -> Ranking:
+        """What promotions compare, and among whom: `proxy.rank_by`."""
+        if self.predictor is not None:
+            return Ranking(stratum=one_stratum, expected_psnr_db=self.predictor.predict)
+        return WITHIN_LEVELS if self.proxy.rank_by == WITHIN_STRATA else BY_VALUE
 
     @cached_property
     def identity(self) -> str:
