@@ -158,7 +158,7 @@ def read_agreement(table: Table) -> Agreement:
         raw_values=tuple(ordering(table, table.raw_psnr_db[:, :, i]) for i in range(len(table.steps))),
         params=params,
         macs=macs,
-        ceiling=_over_seeds(_pairs(table.last, table.last), kendall_tau),
+        ceiling=_over_seeds(_pairs(table.last, table.last), _weighted_tau),
         seed_sd_db=float(np.sqrt(table.last.var(axis=0, ddof=1).mean())),
         spread_db=float(np.ptp(table.reference)),
         whole_tau=kendall_tau(table.whole_psnr_db.mean(axis=0), table.reference),
@@ -177,50 +177,65 @@ def ordering(table: Table, scores: Floats) -> Ordering:
     best = np.argsort(-reference, kind="stable")[: math.ceil(BEST_SHARE * len(reference))]
     members = {level: np.flatnonzero(np.array(table.levels) == level) for level in sorted(set(table.levels))}
     return Ordering(
-        tau=_over_seeds(against_mean, kendall_tau),
-        tau_across=_over_seeds(_pairs(scores, table.last), kendall_tau),
+        tau=_over_seeds(against_mean, _weighted_tau),
+        tau_across=_over_seeds(_pairs(scores, table.last), _weighted_tau),
         tau_best=_mean_tau(scores, reference, best) if len(best) >= ENOUGH else None,
-        recall=_over_seeds(against_mean, top_recall),
+        recall=_over_seeds(against_mean, _weighted_recall),
         by_levels={k: _mean_tau(scores, reference, who) for k, who in members.items() if len(who) >= ENOUGH},
     )
 
 
-def kendall_tau(first: ArrayLike, second: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Return Kendall's tau-b in -1..1; 0 where one of the two is constant.
-
-    Args:
-        first: [n].
-        second: [n].
-        weights: How often each of the n is counted, [n]; a pair counts by their product, and none with itself.
-    """
-    x, y = (np.asarray(v, dtype=np.float64) for v in (first, second))
-    w = np.ones(len(x)) if weights is None else np.asarray(weights, dtype=np.float64)
-    a, b = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
-    scale = math.sqrt(float(w @ (a * a) @ w) * float(w @ (b * b) @ w))
-    return float(w @ (a * b) @ w) / scale if scale else 0.0
+def kendall_tau(first: ArrayLike, second: ArrayLike) -> float:
+    """Return Kendall's tau-b of two figures of n candidates, in -1..1; 0 where one of them is constant."""
+    return float(_weighted_tau(np.asarray(first), np.asarray(second), np.ones((1, np.size(first))))[0])
 
 
-def top_recall(scores: ArrayLike, reference: ArrayLike, weights: ArrayLike | None = None) -> float:
+def top_recall(scores: ArrayLike, reference: ArrayLike) -> float:
     """Return the share of the best quarter of `reference` that is in the best quarter of `scores`."""
-    x, y = (np.asarray(v, dtype=np.float64) for v in (scores, reference))
-    if weights is not None:
-        repeats = np.asarray(weights).astype(np.int64)
-        x, y = np.repeat(x, repeats), np.repeat(y, repeats)
-    count = max(1, round(TOP_SHARE * len(y)))
-    chosen, best = (set(np.argsort(-v, kind="stable")[:count].tolist()) for v in (x, y))
-    return len(chosen & best) / count
+    return float(_weighted_recall(np.asarray(scores), np.asarray(reference), np.ones((1, np.size(scores))))[0])
 
 
-Score = Callable[[ArrayLike, ArrayLike, ArrayLike | None], float]
+def _weighted_tau(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Return tau-b for each row of weights [resamples, n], which say how often each candidate is counted.
+
+    A pair counts by the product of its weights; a candidate makes no pair with its own copies.
+    """
+    a, b = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])
+
+    def total(pairs: Floats) -> Floats:
+        return ((weights @ pairs) * weights).sum(axis=1)
+
+    scale = np.sqrt(total(a * a) * total(b * b))
+    return np.divide(total(a * b), scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def _weighted_recall(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Return the recall of the best quarter for each row of weights."""
+    by_score, by_reference = np.argsort(-x, kind="stable"), np.argsort(-y, kind="stable")
+    counts = weights.astype(np.int64)
+    top = max(1, round(TOP_SHARE * len(y)))
+
+    def taken(order: NDArray[np.intp]) -> NDArray[np.int64]:
+        """Say how often each candidate is within the top, copies counted."""
+        ordered = counts[:, order]
+        before = np.cumsum(ordered, axis=1) - ordered
+        within = np.clip(top - before, 0, ordered)
+        return within[:, np.argsort(order)]
+
+    return np.minimum(taken(by_score), taken(by_reference)).sum(axis=1) / top
+
+
+Score = Callable[[Floats, Floats, Floats], Floats]
 
 
 def _over_seeds(pairs: Sequence[tuple[Floats, Floats]], score: Score) -> Estimate:
     """Return the mean of a score over pairs of orders, with its interval over the choice of candidates."""
     count = len(pairs[0][0])
-    counts = np.stack([np.bincount(row, minlength=count) for row in draws(count, resamples=RESAMPLES)])
-    resampled = [float(np.mean([score(a, b, w) for a, b in pairs])) for w in counts]
-    low, high = np.percentile(resampled, [2.5, 97.5])
-    return Estimate(float(np.mean([score(a, b, None) for a, b in pairs])), float(low), float(high))
+    resamples = np.stack([np.bincount(row, minlength=count) for row in draws(count, resamples=RESAMPLES)])
+    weights = np.vstack([np.ones((1, count)), resamples.astype(np.float64)])
+    means = np.mean([score(a, b, weights) for a, b in pairs], axis=0)
+    low, high = np.percentile(means[1:], [2.5, 97.5])
+    return Estimate(float(means[0]), float(low), float(high))
 
 
 def _pairs(scores: Floats, last: Floats) -> list[tuple[Floats, Floats]]:
