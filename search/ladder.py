@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 import math
 import time
@@ -27,7 +28,7 @@ from search.evaluation.quality import mean_quality, psnr_db, to_uint8
 from search.executors import Executor
 from search.experiment import Experiment
 from search.tasks.pairs import Pair, TaskData
-from search.types import InputError, StoreError, stable_hash
+from search.types import EvaluationError, InputError, StoreError, stable_hash
 
 log = logging.getLogger(__name__)
 
@@ -258,7 +259,7 @@ class Calibration:
             step: Where each training ends.
 
         Raises:
-            EvaluationError: If a training breaks down otherwise than by diverging, which is recorded as no curve.
+            InputError: If the data cannot be used. A training that diverges is logged and leaves no curve.
         """
         places = np.linspace(0, len(self.record.candidates) - 1, candidates).round().astype(int)
         members = [self.record.candidates[i] for i in dict.fromkeys(places.tolist())]
@@ -268,6 +269,11 @@ class Calibration:
         plan = dataclasses.replace(self.plan, steps=steps)
         self._train(jobs, "range_test", len(rates) * len(members), plan)
         return self.record
+
+    @property
+    def missing(self) -> int:
+        """How many trainings are not finished, the range test left out."""
+        return len(self._missing())
 
     def expected_s(self) -> float:
         """Return how long the missing trainings will take, from a few steps of a few of them."""
@@ -311,7 +317,7 @@ class Calibration:
             name=experiment.name,
             identity=identity,
             space=experiment.space.hash,
-            conditions={**conditions, "baseline": dataclasses.asdict(baseline)},
+            conditions=json.loads(json.dumps({**conditions, "baseline": dataclasses.asdict(baseline)})),
             candidates=_value(drawn),
         )
         write_record(self.folder, record)
@@ -320,6 +326,11 @@ class Calibration:
     def _train(self, jobs: Sequence[LadderJob], where: str, wanted: int, plan: LadderPlan | None = None) -> None:
         self._onlooker(self.record, wanted)
         for outcome in self.executor.run(partial(train_ladder, plan or self.plan), jobs):
+            if where == "range_test" and isinstance(outcome.error, EvaluationError):
+                log.warning(
+                    "calibration=%s rate=%g error=%r", self.record.name, outcome.job.learning_rate, outcome.error
+                )
+                continue
             curve = _value(outcome)
             self.record = dataclasses.replace(self.record, **{where: (*getattr(self.record, where), curve)})
             write_record(self.folder, self.record)

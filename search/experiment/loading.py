@@ -179,7 +179,11 @@ def _fitting_predictor(
     if proxy.rank_by != "extrapolated" or proxy.predictor is None:
         return None
     key = ("proxy", "predictor")
-    predictor = read_predictor(Path(proxy.predictor))
+    try:
+        predictor = read_predictor(Path(proxy.predictor))
+    except InputError as error:
+        problem, remedy = str(error).split("\n", 1)
+        raise document.fault(key, problem, remedy.strip()) from error
     task = {k: v for k, v in spec["task"].items() if k != "data"}
     asked = {"rungs": list(proxy.rungs), **{k: getattr(proxy, k) for k in predictor.proxy}, "task": task}
     fitted = {"rungs": list(predictor.rungs), **predictor.proxy, "task": dict(predictor.task)}
