@@ -18,6 +18,8 @@ from typing import Any
 from search.types import InputError, Trial
 
 SCHEMA = 1
+FILE = "predictor.json"
+"""Its name in the folder of a calibration."""
 LEVELS = "levels="
 """Features of this name and a number are 1 for networks of so many levels, 0 for others."""
 

@@ -9,18 +9,18 @@ from pathlib import Path
 from search.calibration.figure import draw_calibration
 from search.calibration.record import Record
 from search.calibration.statistics import Estimate, Ordering
-from search.calibration.verdict import Findings, findings_to_json
-from search.prediction import RungModel, predictor_to_json
+from search.calibration.verdict import RANKINGS, Findings, findings_to_json
+from search.prediction import FILE, RungModel, predictor_to_json
 from search.report.figures import render
 from search.report.tables import write_atomically
 
-PREDICTOR, FINDINGS, FIGURE, SUMMARY = "predictor.json", "calibration.json", "calibration.png", "README.md"
+FINDINGS, FIGURE, SUMMARY = "calibration.json", "calibration.png", "README.md"
 
 
 def write_findings(folder: Path, record: Record, findings: Findings) -> list[Path]:
     """Write predictor, figures as JSON, picture and summary into a folder; return their paths."""
     files = {
-        PREDICTOR: _json(predictor_to_json(findings.predictor)),
+        FILE: _json(predictor_to_json(findings.predictor)),
         FINDINGS: _json(findings_to_json(findings)),
         FIGURE: render(draw_calibration(record, findings), "png"),
         SUMMARY: summary(record, findings).encode(),
@@ -62,6 +62,14 @@ def summary(record: Record, findings: Findings) -> str:
                 for t in findings.families
             ],
         ),
+        "## Who goes on",
+        f"Of the quarter that ends best, the share that a rung lets through where {findings.keep_asked:.0%} go on, by "
+        "what candidates are ranked by (quality alone, costs not counted; mean of the seeds).",
+        _table(
+            ("rung", *RANKINGS),
+            [(str(s.step), *(f"{s.shares[name]:.2f}" for name in RANKINGS)) for s in findings.survivals],
+        ),
+        "## The chosen predictor",
         *_coefficients(findings.predictor.models),
         *_rates(findings),
     ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from search.calibration.fitting import FAMILIES, Trial, check_rungs, compare_families, fit_predictor, left_out
 from search.calibration.record import Curve, Record
@@ -33,6 +34,8 @@ SURVIVAL = 0.9
 """The share of the best quarter that should survive the first rung."""
 KEEPS = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75)
 """Shares that are considered."""
+RANKINGS = ("within_strata", "value", "extrapolated")
+"""What promotions can rank by; of equals the earlier is recommended."""
 COSTS = "costs"
 """The family that looks at no training; it is the measure of the others, and never chosen."""
 
@@ -55,6 +58,19 @@ class RateRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Survival:
+    """How many of the best a rung lets through.
+
+    Args:
+        step: The rung.
+        shares: For each of `RANKINGS`, the share of the quarter that ends best that goes on.
+    """
+
+    step: int
+    shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
     """A calibration, read to the end.
 
@@ -65,7 +81,10 @@ class Findings:
         family: The chosen one.
         recommended_rungs: Steps of the ladder; the experiment's where they are as good.
         recommended: The predictions' order at each of these but the last.
-        keep: The smallest share that lets nine tenths of the best quarter through the first rung.
+        keep_asked: The experiment's.
+        survivals: At the experiment's rungs and the recommended ones, with the experiment's `keep`.
+        ranking: What promotions had best rank by: one of `RANKINGS`.
+        keep: The smallest share that lets nine tenths of the best quarter through the first recommended rung.
         course: The predictions' order at each step of the ladder that has one at half of it or less.
         rates: The range test; empty without one.
         predictor: Fitted for the experiment's rungs.
@@ -78,6 +97,9 @@ class Findings:
     family: str
     recommended_rungs: tuple[int, ...]
     recommended: tuple[Ordering, ...]
+    keep_asked: float
+    survivals: tuple[Survival, ...]
+    ranking: str
     keep: float
     course: tuple[tuple[int, Ordering], ...]
     rates: tuple[RateRow, ...]
@@ -85,12 +107,13 @@ class Findings:
     words: tuple[str, ...]
 
 
-def read_findings(record: Record, rungs: Sequence[int]) -> Findings:
+def read_findings(record: Record, rungs: Sequence[int], keep: float) -> Findings:
     """Read a calibration to the end.
 
     Args:
         record: With all its curves, or as many as there are.
         rungs: The experiment's, among the steps of the ladder.
+        keep: The experiment's.
 
     Raises:
         InputError: If a rung is no step of the ladder.
@@ -103,7 +126,11 @@ def read_findings(record: Record, rungs: Sequence[int]) -> Findings:
     family = choose_family(families)
     recommended = recommend_rungs(table, family, _floor(agreement, families), tuple(rungs))
     orders = tuple(ordering(table, left_out(table, recommended, rung, family)) for rung in range(len(recommended) - 1))
-    keep = least_keep(left_out(table, recommended, 0, family), table.reference) if orders else 1.0
+    shown = [(tuple(rungs), i) for i in range(len(rungs) - 1)]
+    shown += [(recommended, i) for i in range(len(recommended) - 1) if recommended[i] not in rungs]
+    survivals = tuple(sorted((survival(table, r, i, family, keep) for r, i in shown), key=lambda s: s.step))
+    counted = [s for s in survivals if s.step in recommended]
+    ranking = max(RANKINGS, key=lambda name: round(sum(s.shares[name] for s in counted), 6))
     rates = range_table(record.range_test)
     course = tuple(
         (step, ordering(table, left_out(table, (before, step, table.steps[-1]), 1, family)))
@@ -125,7 +152,10 @@ def read_findings(record: Record, rungs: Sequence[int]) -> Findings:
         family=family,
         recommended_rungs=recommended,
         recommended=orders,
-        keep=keep,
+        keep_asked=keep,
+        survivals=survivals,
+        ranking=ranking,
+        keep=least_keep(table, recommended, family, ranking),
         course=course,
         rates=rates,
         predictor=predictor,
@@ -170,15 +200,36 @@ def recommend_rungs(table: Table, family: str, floor: float, present: tuple[int,
     return (*chosen, table.steps[-1])
 
 
-def least_keep(scores: Floats, reference: Floats) -> float:
-    """Return the least share of `KEEPS` with which `SURVIVAL` of the best quarter go on, on average over seeds."""
-    best = np.argsort(-reference, kind="stable")[: max(1, round(TOP_SHARE * len(reference)))]
-    for keep in KEEPS:
-        quota = math.ceil(keep * len(reference))
-        through = [np.isin(best, np.argsort(-row, kind="stable")[:quota]).mean() for row in scores]
-        if float(np.mean(through)) >= SURVIVAL:
-            return keep
-    return 1.0
+def survival(table: Table, rungs: Sequence[int], rung: int, family: str, keep: float) -> Survival:
+    """Return how many of the best go on from a rung with a `keep`, by each ranking; predictions are left-out ones."""
+    values = table.psnr_db[:, :, table.steps.index(rungs[rung])]
+    scores = {"value": values, "within_strata": values, "extrapolated": left_out(table, rungs, rung, family)}
+    best = np.argsort(-table.reference, kind="stable")[: max(1, round(TOP_SHARE * len(table.reference)))]
+    shares = {
+        name: float(np.mean([np.isin(best, _kept(row, _groups(table, name), keep)).mean() for row in scores[name]]))
+        for name in RANKINGS
+    }
+    return Survival(step=rungs[rung], shares=shares)
+
+
+def least_keep(table: Table, rungs: Sequence[int], family: str, ranking: str) -> float:
+    """Return the least share of `KEEPS` with which `SURVIVAL` of the best quarter pass the first rung; 1 if none."""
+    passing = [k for k in KEEPS if survival(table, rungs, 0, family, k).shares[ranking] >= SURVIVAL]
+    return min(passing, default=1.0)
+
+
+def _groups(table: Table, ranking: str) -> NDArray[np.int64]:
+    return np.array(table.levels) if ranking == "within_strata" else np.zeros(len(table.levels), dtype=np.int64)
+
+
+def _kept(scores: Floats, groups: NDArray[np.int64], keep: float) -> list[int]:
+    """Return the best share of each group, rounded up."""
+    kept: list[int] = []
+    for group in np.unique(groups):
+        members = np.flatnonzero(groups == group)
+        order = members[np.argsort(-scores[members], kind="stable")]
+        kept += order[: math.ceil(keep * len(members))].tolist()
+    return kept
 
 
 def range_table(curves: Sequence[Curve]) -> tuple[RateRow, ...]:
@@ -269,11 +320,14 @@ def _judged(tau: float, floor: float) -> str:
 def _recommended(findings: Findings) -> str:
     rungs = list(findings.recommended_rungs)
     taus = " and ".join(f"{o.tau.value:.2f}" for o in findings.recommended)
-    ranked = "rank_by: extrapolated" if findings.family != "value" else "rank_by: value"
     same = "as they are" if findings.recommended_rungs == findings.rungs else f"instead of {list(findings.rungs)}"
+    through = " and ".join(
+        f"{s.shares[findings.ranking]:.0%}" for s in findings.survivals if s.step in findings.recommended_rungs
+    )
     return (
-        f"Recommended: rungs {rungs} ({same}) with {ranked}, tau {taus} on candidates left out; keep "
-        f"{findings.keep:g}, the least share that lets {SURVIVAL:.0%} of the best quarter through the first rung."
+        f"Recommended: rungs {rungs} ({same}) with rank_by: {findings.ranking}. With keep {findings.keep_asked:g} they "
+        f"let {through} of the best quarter go on; the least keep that lets {SURVIVAL:.0%} through the first rung is "
+        f"{findings.keep:g}. The predictor orders there with tau {taus} on candidates left out."
     )
 
 

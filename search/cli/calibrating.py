@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from search.calibration.record import Record
-from search.calibration.summary import FIGURE, PREDICTOR, SUMMARY, write_findings
+from search.calibration.summary import FIGURE, SUMMARY, write_findings
 from search.calibration.verdict import Findings, findings_to_json, read_findings
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.showing import print_json
@@ -19,7 +19,9 @@ from search.cli.tables import output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import calibration_folder
 from search.ladder import Calibration
+from search.prediction import FILE
 from search.report.words import duration
 from search.runtime import worker_count
 from search.store import hold
@@ -59,7 +61,7 @@ def calibrate_experiment(
         )
     ladder = _numbers("--steps", steps, int) if steps else (list(rungs) if quick else default_ladder(rungs))
     tested = _numbers("--rates", rates, float) if rates else []
-    folder = out if out is not None else Path("results") / f"{experiment.name}-calibration"
+    folder = out if out is not None else calibration_folder(experiment)
     errors = Console(stderr=True, quiet=quiet)
     executor = ProcessExecutor(worker_count(experiment), start_worker)
     handlers = [file_log_in(folder)] if errors.quiet else [file_log_in(folder), shown_log(errors)]
@@ -82,7 +84,7 @@ def calibrate_experiment(
                     record = calibration.run_range_test(tested, RANGE_CANDIDATES, rungs[min(1, len(rungs) - 1)])
         finally:
             executor.close()
-        findings = read_findings(record, rungs)
+        findings = read_findings(record, rungs, experiment.proxy.keep)
         write_findings(folder, record, findings)
     _tell(experiment, folder, findings, quiet=quiet, as_json=as_json)
 
@@ -148,6 +150,6 @@ def _tell(experiment: Experiment, folder: Path, findings: Findings, *, quiet: bo
             console.print(f"* {line}", highlight=False)
         console.print(f"Summary: {folder / SUMMARY}   Figure: {folder / FIGURE}", highlight=False)
         console.print(
-            f"To rank by it: --set proxy.rank_by=extrapolated --set proxy.predictor={folder / PREDICTOR}",
+            f"To rank by the predictor: --set proxy.rank_by=extrapolated --set proxy.predictor={folder / FILE}",
             highlight=False,
         )

@@ -25,7 +25,7 @@ from search.calibration.statistics import (
     top_recall,
 )
 from search.calibration.summary import write_findings
-from search.calibration.verdict import best_rate, least_keep, range_table, read_findings, recommend_rungs
+from search.calibration.verdict import best_rate, least_keep, range_table, read_findings, recommend_rungs, survival
 from search.prediction import features_at, read_predictor
 from search.types import Cost, Genotype, InputError, Measurement, StoreError, Trial, TrialState
 
@@ -258,15 +258,23 @@ def test_rungs_stay_where_they_do_and_move_where_they_do_not(record: Record):
     assert late[-1] == 800
 
 
-def test_keep_is_the_least_share_that_lets_the_best_through():
-    reference = np.arange(20.0)
-    perfect, upside_down = reference[None], -reference[None]
-    assert least_keep(perfect, reference) == 0.25
-    assert least_keep(upside_down, reference) == 1.0
+def test_keep_is_the_least_share_that_lets_the_best_through(record: Record):
+    table = table_of(record)
+    upside_down = dataclasses.replace(table, psnr_db=table.psnr_db * np.where(np.array(STEPS) < 800, -1, 1))
+    assert least_keep(table, (400, 800), "value, levels", "extrapolated") == 0.25
+    assert least_keep(upside_down, (400, 800), "value", "value") == 1.0
+
+
+def test_within_strata_each_sends_its_share_and_by_value_the_slow_send_nobody():
+    # The best three end with numbers 9, 10 and 11: one of each number of levels, and those of three start lowest.
+    table = table_of(made_record(slow_db=9))
+    shares = survival(table, (80, 800), 0, "value, levels", keep=0.25).shares
+    assert shares["within_strata"] == 1
+    assert shares["value"] == pytest.approx(1 / 3)
 
 
 def test_rungs_that_tell_less_than_counting_are_warned_of():
-    warned = read_findings(made_record(), RUNGS).words
+    warned = read_findings(made_record(), RUNGS, 0.35).words
     assert any(line.startswith("WARNING: no rung but the last beats costs alone") for line in warned)
 
 
@@ -305,7 +313,7 @@ def test_a_damaged_record_is_told(tmp_path: Path):
 
 
 def test_the_files_say_what_was_found(record: Record, tmp_path: Path):
-    findings = read_findings(record, RUNGS)
+    findings = read_findings(record, RUNGS, 0.35)
     names = {path.name for path in write_findings(tmp_path, record, findings)}
     assert names == {"predictor.json", "calibration.json", "calibration.png", "README.md"}
     page = (tmp_path / "README.md").read_text()
@@ -317,7 +325,7 @@ def test_the_files_say_what_was_found(record: Record, tmp_path: Path):
 
 
 def test_the_figure_names_all_that_is_compared(record: Record):
-    findings = read_findings(record, RUNGS)
+    findings = read_findings(record, RUNGS, 0.35)
     curves, agreement = draw_calibration(record, findings).axes
     labels = " ".join(agreement.get_legend_handles_labels()[1])
     for name in ("between seeds", "parameters alone", "MACs alone", "value, averaged", f"predictor: {findings.family}"):

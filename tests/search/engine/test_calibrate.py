@@ -61,7 +61,7 @@ def test_a_stratum_is_spread_from_its_cheapest_to_its_dearest():
         Candidate(number=i, genotype={"levels": 1}, config={}, params_m=1, macs_g=macs)
         for i, macs in enumerate((1.0, 1.1, 1.2, 3.9, 4.1, 16.0))
     ]
-    assert [c.macs_g for c in ladder._spread(members, 3)] == [1.0, 3.9, 16.0]
+    assert [c.macs_g for c in ladder._spread(members, 3)] == [1.0, 4.1, 16.0]
     assert len(ladder._spread(members, 9)) == 6
 
 
