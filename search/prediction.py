@@ -20,6 +20,8 @@ from search.types import InputError, Trial
 SCHEMA = 1
 FILE = "predictor.json"
 """Its name in the folder of a calibration."""
+FEATURES = ("psnr_db", "gain_db", "log2_params", "log2_macs")
+"""What `features_at` gives, beside the levels."""
 LEVELS = "levels="
 """Features of this name and a number are 1 for networks of so many levels, 0 for others."""
 
@@ -169,6 +171,9 @@ def _model(fields: Mapping[str, Any]) -> RungModel:
     model = RungModel(**values)
     if not len(model.features) == len(model.means) == len(model.scales) == len(model.coefficients):
         raise ValueError("features, means, scales and coefficients differ in number")
+    unknown = [n for n in model.features if n not in FEATURES and not n.startswith(LEVELS)]
+    if unknown:
+        raise ValueError(f"there is no feature {unknown[0]}")
     if min(model.scales, default=1.0) <= 0:
         raise ValueError("a scale is not above 0")
     return model

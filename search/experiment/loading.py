@@ -260,6 +260,8 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     spec["budget"]["latency_ms"]["at"] = [sections.budget.latency_at.width, sections.budget.latency_at.height]
     spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
     spec["execution"]["workers"] = sections.execution.workers or "auto"
+    if sections.proxy.rank_by != "extrapolated":
+        spec["proxy"].pop("predictor", None)  # it does not count
     return spec
 
 
