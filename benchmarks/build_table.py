@@ -79,7 +79,9 @@ def train(experiment: Experiment, out: Path, seeds: int, limit: int | None) -> N
             line = trained(experiment, data, genotype, seed)
             append(record, line)
             last = line["rungs"][-1]
-            print(f"{count}/{len(waiting)} seed {seed} {genotype.key} {last['psnr_db']:.3f} dB {last['elapsed_s']:.1f} s")
+            print(
+                f"{count}/{len(waiting)} seed {seed} {genotype.key} {last['psnr_db']:.3f} dB {last['elapsed_s']:.1f} s"
+            )
 
 
 def trained(experiment: Experiment, data: TaskData, genotype: Genotype, seed: int) -> dict[str, Any]:

@@ -54,6 +54,11 @@ class Experiment:
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budget's limits, by the cost's name."""
+        return self.budget.limits()
+
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
 

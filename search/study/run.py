@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor
-from search.store import RunStore
 from search.study.director import Director, Kind, Step
 from search.study.problem import Problem
+from search.study.records import Store
 from search.types import Study
 
 
@@ -50,7 +50,7 @@ class SearchRun:
         self,
         problem: Problem,
         evaluator: Evaluator,
-        store: RunStore,
+        store: Store,
         executor: Executor,
         *,
         onlooker: Onlooker = lambda progress: None,
