@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import torch
 
@@ -35,7 +35,7 @@ from search.evaluation.proxy import ProxyTraining
 from search.evaluation.quality import mean_quality
 from search.experiment import Experiment, load_experiment
 from search.tasks.dataset import TaskData, embedded_task
-from search.tasks.degradations import SuperResolution
+from search.tasks.degradations import DEGRADATIONS
 from search.types import Genotype, stable_hash
 
 EXPERIMENT = Path(__file__).parents[1] / "search" / "tabular" / "data" / "ours.yaml"
@@ -70,7 +70,9 @@ def main() -> int:
 
 def train(experiment: Experiment, out: Path, seeds: int, limit: int | None) -> None:
     """Train what is not yet recorded."""
-    data = embedded_task(SuperResolution(upscale=2), channels=3, seed=0, max_validation_px=VALIDATION_PX)
+    data = embedded_task(
+        cast(Any, DEGRADATIONS["super_resolution"])(upscale=2), channels=3, seed=0, max_validation_px=VALIDATION_PX
+    )
     write_conditions(experiment, out, data)
     done = {(line["key"], line["seed"]) for line in read_lines(out / TRAININGS)}
     waiting = [(s, g) for s in range(seeds) for g in shuffled(experiment) if (g.key, s) not in done]

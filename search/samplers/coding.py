@@ -27,7 +27,9 @@ class Coding:
 
     def encode(self, points: Iterable[Genotype]) -> Rows:
         """Return the rows of points of the space."""
-        rows = [[_position(p, point) for p in self.parameters] for point in points]
+        rows = [
+            [self._positions[i].get(_name(p, point), OFF) for i, p in enumerate(self.parameters)] for point in points
+        ]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(self.parameters))
 
     def decode(self, row: Sequence[int] | NDArray[np.int64]) -> Genotype:
@@ -83,6 +85,11 @@ class Coding:
         return total / max(1, len(searched))
 
     @cached_property
+    def _positions(self) -> list[dict[object, int]]:
+        """For each parameter, the position of each choice."""
+        return [{(type(c), c): i for i, c in enumerate(p.choices)} for p in self.parameters]
+
+    @cached_property
     def _places(self) -> list[Floats]:
         """For each parameter, where its choices lie in 0..1 by rank; 0 for `OFF`."""
         found: list[Floats] = []
@@ -106,8 +113,9 @@ class Coding:
         ]
 
 
-def _position(parameter: Parameter, point: Genotype) -> int:
+def _name(parameter: Parameter, point: Genotype) -> object:
+    """Return what tells a point's choice from all others, 1 from 1.0 and True; None where there is none."""
     if parameter.name not in point.values:
-        return OFF
+        return None
     value = point[parameter.name]
-    return next(i for i, c in enumerate(parameter.choices) if type(c) is type(value) and c == value)
+    return type(value), value

@@ -46,9 +46,11 @@ def _added(front: Floats, reference: Floats, points: Floats) -> Floats:
 def _added_area(front: Floats, reference: Floats, points: Floats) -> Floats:
     kept = front[non_dominated_mask(front)] if len(front) else front
     kept = kept[np.argsort(kept[:, 0], kind="stable")]
-    lefts = np.concatenate(([-np.inf], kept[:, 0]))
-    rights = np.concatenate((kept[:, 0], reference[:1]))
-    tops = np.concatenate((reference[1:], kept[:, 1]))
-    widths = np.maximum(0.0, rights - np.maximum(lefts, points[..., 0:1]))
-    heights = np.maximum(0.0, tops - points[..., 1:2])
-    return (widths * heights).sum(axis=-1)
+    lefts = (-np.inf, *kept[:, 0])
+    rights = (*kept[:, 0], reference[0])
+    tops = (reference[1], *kept[:, 1])
+    total = np.zeros(points.shape[:-1])
+    for left, right, top in zip(lefts, rights, tops, strict=True):  # strip by strip: all at once leaves the cache
+        width = np.maximum(0.0, right - np.maximum(left, points[..., 0]))
+        total += width * np.maximum(0.0, top - points[..., 1])
+    return total

@@ -89,6 +89,7 @@ def _course(
     table: Table, store: MemoryStore, limits: Mapping[str, float]
 ) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
     """Return, after each training that was looked up: candidates, steps, and the share reached."""
+    total = table.total(limits)
     seen: dict[int, int] = {}
     rows: list[int] = []
     share = 0.0
@@ -97,7 +98,7 @@ def _course(
         seen[trial.number] = measurement.step
         if measurement.step == table.steps[-1]:
             rows.append(table.row_of[trial.key])
-            [share] = table.shares(rows, [len(rows)], limits)
+            share = table.volume(rows, limits) / total
         course.append((len(seen), sum(seen.values()), share))
     trained, steps, shares = zip(*course, strict=True) if course else ((), (), ())
     return trained, steps, shares

@@ -57,34 +57,29 @@ def describe(
     proxy, steps = conditions["spec"]["proxy"], [rung["step"] for rung in used[0]["rungs"]]
     seconds = sum(t["rungs"][-1]["elapsed_s"] for t in used)
     packages = ", ".join(f"{name} {value}" for name, value in conditions["versions"].items())
-    return "\n".join(
-        (
-            "# The table `ours`",
-            "",
-            "Every network of `ours.yaml` was trained from its first weights to the last rung, under each seed, by "
-            "`python benchmarks/build_table.py`; nothing in it is modelled or interpolated.",
-            "",
-            f"* Networks: {len(used) // len(seeds)}, all points of the space (hash {conditions['space']}). "
-            f"Seeds: {', '.join(map(str, seeds))}. Rungs: {', '.join(map(str, steps))} steps.",
-            f"* Recipe: {conditions['spec']['task']['kind']}, batch {proxy['batch']}, patches of {proxy['patch_px']} px of "
-            f"the input, constant rate {proxy['learning_rate']:g} after {proxy['warmup_steps']} steps, loss "
-            f"{proxy['loss']}, averaged weights. A seed draws the patches, alike for all networks, and with a "
-            "network's key its first weights.",
-            f"* Training photographs: {', '.join(conditions['train'])}.",
-            f"* Validation: the centre square of {conditions['validation_px']} px of "
-            f"{', '.join(conditions['validation'])}; PSNR on luma in 8 bits, border of 2 px off.",
-            f"* Machine: {conditions['host']}, {conditions['threads']} thread, from {used[0]['at']} to "
-            f"{used[-1]['at']} (UTC); {seconds / 60:.0f} minutes of training in all. It did other work at the same time: `elapsed_s` "
-            "tells no network's speed. MACs and parameters are exact.",
-            f"* Versions: {packages}.",
-            f"* Latency: {_latency_words(latencies)}",
-            "",
-            "Columns: `key` (of the genotype), `space.*`, `seed`, `step`, `psnr_db`, `ssim`, `psnr_per_image_db`, "
-            "`loss`, `elapsed_s` (training up to the step, validation excluded), `params_m`, `params_train_m`, `macs_g` "
-            "(640×360), `latency_ms` (missing where it was not measured).",
-            "",
-        )
-    )
+    return f"""# The table `ours`
+
+Every network of `ours.yaml` was trained from its first weights to the last rung, under each seed, by \
+`python benchmarks/build_table.py`; nothing in it is modelled or interpolated.
+
+* Networks: {len(used) // len(seeds)}, all points of the space (hash {conditions["space"]}). \
+Seeds: {", ".join(map(str, seeds))}. Rungs: {", ".join(map(str, steps))} steps.
+* Recipe: {conditions["spec"]["task"]["kind"]}, batch {proxy["batch"]}, patches of {proxy["patch_px"]} px of the \
+input, constant rate {proxy["learning_rate"]:g} after {proxy["warmup_steps"]} steps, loss {proxy["loss"]}, averaged \
+weights. A seed draws the patches, alike for all networks, and with a network's key its first weights.
+* Training photographs: {", ".join(conditions["train"])}.
+* Validation: the centre square of {conditions["validation_px"]} px of {", ".join(conditions["validation"])}; PSNR on \
+luma in 8 bits, border of 2 px off.
+* Machine: {conditions["host"]}, {conditions["threads"]} thread, from {used[0]["at"]} to {used[-1]["at"]} (UTC); \
+{seconds / 60:.0f} minutes of training in all. It did other work at the same time: `elapsed_s` tells no network's \
+speed. MACs and parameters are exact.
+* Versions: {packages}.
+* Latency: {_latency_words(latencies)}
+
+Columns: `key` (of the genotype), `space.*`, `seed`, `step`, `psnr_db`, `ssim`, `psnr_per_image_db`, `loss`, \
+`elapsed_s` (training up to the step, validation excluded), `params_m`, `params_train_m`, `macs_g` (640×360), \
+`latency_ms` (missing where it was not measured).
+"""
 
 
 def _latency_words(latencies: dict[str, dict[str, Any]]) -> str:

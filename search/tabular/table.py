@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -100,10 +100,6 @@ class Table:
             inside &= self.costs[name] <= limit
         return inside
 
-    def shares(self, rows: Sequence[int], counts: Iterable[int], limits: Mapping[str, float]) -> list[float]:
-        """Return the share of the true front's volume that the first so many rows dominate, for each count.
-
-        True qualities are compared, not what a search saw: luck with a seed is no gain.
-        """
-        total, reference = self.total(limits), self.reference_within(limits)
-        return [hypervolume(self.points[list(rows[:count])].reshape(-1, 2), reference) / total for count in counts]
+    def volume(self, rows: Sequence[int], limits: Mapping[str, float]) -> float:
+        """Return the volume that rows dominate: by their true qualities, for luck with a seed is no gain."""
+        return hypervolume(self.points[list(rows)].reshape(-1, 2), self.reference_within(limits))
