@@ -46,7 +46,7 @@ SCHEMA = 1
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
 
-_OPTUNA_STATE = {
+OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
@@ -173,7 +173,7 @@ class RunStore:
             self._storage.set_trial_system_attr(trial_id, f"constraints:{constraint}", 1.0)
         outcome = {"state": state.value, "reason": reason, "failure": failure}
         self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome)
-        self.optuna.tell(number, values=values, state=_OPTUNA_STATE[state])
+        self.optuna.tell(number, values=values, state=OPTUNA_STATE[state])
 
     def close_lost_proposals(self) -> int:
         """Tell off what an earlier driver had asked for but not recorded; return how many.
@@ -190,7 +190,7 @@ class RunStore:
                 state = TrialState(frozen.user_attrs[_OUTCOME]["state"])
                 values = [trial.value(o) or 0.0 for o in self.objectives]
                 complete = state is TrialState.COMPLETE
-                self.optuna.tell(frozen.number, values=values if complete else None, state=_OPTUNA_STATE[state])
+                self.optuna.tell(frozen.number, values=values if complete else None, state=OPTUNA_STATE[state])
         return lost
 
     def study(self) -> Study:

@@ -58,6 +58,11 @@ class Experiment:
     references: tuple[ReferencePlan, ...] = ()
     """Networks to compare with."""
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budget's limits, by the cost's name."""
+        return self.budget.limits()
+
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
 

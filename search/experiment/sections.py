@@ -325,8 +325,9 @@ class ProxySection(Section):
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
-    sampler: Literal["auto", "tpe", "nsga2", "random"] = Field(
-        default="auto", description="The sampler is auto, tpe, nsga2 or random."
+    sampler: Literal["auto", "random", "qmc", "tpe", "nsga2", "nsga3", "gp", "evolution", "local"] = Field(
+        default="auto",
+        description="The sampler is auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
     )
     trials: int = Field(
         default=48,

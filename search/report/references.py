@@ -67,7 +67,8 @@ def describe_standing(study: Study, standing: Standing) -> str:
     quality = quality_objective(study)
     size = figure(quality, abs(standing.gain)) + (" dB" if quality == "psnr_db" else "")
     doubt = "" if standing.is_clear else ", a tie by the photographs' interval"
-    times = f"{figure('latency_ms', rival.value('latency_ms'))} against {figure('latency_ms', reference.value('latency_ms'))} ms"
+    own, other = (figure("latency_ms", network.value("latency_ms")) for network in (rival, reference))
+    times = f"{own} against {other} ms"
     if standing.is_dominated:
         return f"beaten by trial {rival.number}: {size} better, {times}{doubt}"
     return f"not beaten: trial {rival.number}, the best as fast, is {size} worse, {times}{doubt}"
