@@ -499,6 +499,42 @@ def evaluate(
         )
 
 
+@app.command("bench-samplers")
+def bench_samplers(
+    table: Annotated[
+        str, typer.Option(metavar="NAME", help="ours, nb201-cifar10, nb201-cifar100 or nb201-imagenet16.")
+    ] = "ours",
+    samplers: Annotated[str, typer.Option(help="Names, separated by commas; all: every quick one.")] = "all",
+    schedulers: Annotated[str, typer.Option(help="full, halving, or both: all.")] = "all",
+    seeds: Annotated[int, typer.Option(help="Searches of each.", min=2)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Of the first search; the others count up.", min=0)] = 0,
+    evaluations: Annotated[int, typer.Option(help="Candidates that a search trains.", min=4)] = 200,
+    generation: Annotated[int, typer.Option(help="Candidates proposed before any is trained.", min=1)] = 1,
+    within: Annotated[
+        float | None,
+        typer.Option(metavar="QUANTILE", help="Limit the cost to this quantile of the table's.", min=0.01, max=1.0),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
+) -> None:
+    """Compare samplers and schedulers on a table of networks whose trainings are looked up, in minutes."""
+    with _exit_codes():
+        from search.cli.benching import bench_samplers, default_workers
+
+        bench_samplers(
+            table,
+            samplers=samplers,
+            schedulers=schedulers,
+            seeds=seeds,
+            first_seed=first_seed,
+            evaluations=evaluations,
+            generation=generation,
+            within=within,
+            workers=workers or default_workers(),
+            out=out,
+        )
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version

@@ -25,11 +25,13 @@ from search.experiment.sections import (
     ExecutionSection,
     ExperimentFile,
     ProxySection,
+    ReferenceSection,
     SearchSection,
     TaskSection,
 )
-from search.experiment.yaml_lines import Document, read_document
+from search.experiment.yaml_lines import Document, Origin, read_document
 from search.prediction import Predictor, predictor_to_json, read_predictor
+from search.references.plan import ReferencePlan
 from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
@@ -56,8 +58,15 @@ class Experiment:
     deploy: DeploySection
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
+    references: tuple[ReferencePlan, ...] = ()
+    """Networks to compare with."""
     predictor: Predictor | None = None
     """What promotions rank by, with `proxy.rank_by: extrapolated`; else None."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budget's limits, by the cost's name."""
+        return self.budget.limits()
 
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
@@ -106,9 +115,9 @@ class Experiment:
     def identity(self) -> str:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
-        The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
-        chosen from anew. So is how promotions rank where it is the default, for runs of older versions; of a
-        predictor the contents count, and not where its file lies.
+        The number of trials, the workers, the latency classes and the references are left out: a run may be extended,
+        moved, chosen from anew, and compared with more. So is how promotions rank where it is the default, for runs
+        of older versions; of a predictor the contents count, and not where its file lies.
         """
         fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
         fixed["proxy"] = {k: v for k, v in fixed["proxy"].items() if k not in ("rank_by", "predictor")}
@@ -139,8 +148,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     folder = found.resolve().parent
     data = _absolute_folders(sections.task.data, document, folder)
     task = sections.task.model_copy(update={"data": data})
+    references = _resolved(sections.references, document, folder)
     proxy = sections.proxy.model_copy(update={"predictor": _absolute_predictor(sections.proxy, document, folder)})
-    sections = sections.model_copy(update={"task": task, "proxy": proxy})
+    update = {"task": task, "proxy": proxy, "references": references}
+    sections = sections.model_copy(update=update)
     space = build_space(document)
     _check_labels(space, task, document)
     spec = _spec(sections)
@@ -157,6 +168,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         deploy=sections.deploy,
         spec=spec,
         predictor=_fitting_predictor(sections, spec, space, document),
+        references=tuple(_plan_of(r, document.origin(("references", i))) for i, r in enumerate(references)),
     )
 
 
@@ -251,6 +263,30 @@ def _absolute_folders(data: DataSection, document: Document, folder: Path) -> Da
         base = Path.cwd() if document.is_override(("task", "data", name)) else folder
         changes[name] = str((base / Path(value).expanduser()).resolve())
     return data.model_copy(update=changes)
+
+
+def _resolved(
+    references: tuple[ReferenceSection, ...], document: Document, folder: Path
+) -> tuple[ReferenceSection, ...]:
+    """Give each a name, and each module its folder: relative to the file, for those of `--set` to the current one."""
+    base = Path.cwd() if document.is_override(("references",)) else folder
+    paths = [str((base / Path(r.path or ".").expanduser()).resolve()) if r.module else None for r in references]
+    return tuple(
+        r.model_copy(update={"name": r.called, "path": path}) for r, path in zip(references, paths, strict=True)
+    )
+
+
+def _plan_of(reference: ReferenceSection, origin: Origin) -> ReferencePlan:
+    source, line = origin
+    return ReferencePlan(
+        name=reference.name,
+        network=reference.network or "",
+        module=reference.module or "",
+        args=reference.args,
+        folder=reference.path or "",
+        source=source,
+        line=line,
+    )
 
 
 def _spec(sections: ExperimentFile) -> dict[str, Any]:

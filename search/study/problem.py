@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from search.schedulers import Ranking
@@ -71,6 +72,11 @@ class Problem(Protocol):
     @property
     def objectives(self) -> tuple[str, ...]:
         """Names in `search.types.OBJECTIVES`."""
+        ...
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """Upper limits of costs, by the cost's name."""
         ...
 
     @property
