@@ -18,7 +18,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -67,6 +67,8 @@ class RunStore:
         objectives: Names in `OBJECTIVES`.
         identity: Hash of all that decides what a trial means.
         spec: The experiment as resolved.
+        storage: Where the records go instead of the journal in the folder, e.g. `optuna.storages.InMemoryStorage()`
+            for a run that leaves nothing behind.
 
     Raises:
         InputError: If the folder holds a run of another identity.
@@ -74,13 +76,17 @@ class RunStore:
     """
 
     def __init__(
-        self, folder: Path, *, name: str, objectives: tuple[str, ...], identity: str, spec: Mapping[str, Any]
+        self,
+        folder: Path,
+        *,
+        name: str,
+        objectives: tuple[str, ...],
+        identity: str,
+        spec: Mapping[str, Any],
+        storage: BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
-        folder.mkdir(parents=True, exist_ok=True)
-        repair_journal(folder / JOURNAL)
-        (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
-        self._storage = _open(folder / JOURNAL)
+        self._storage = _open_to_write(folder) if storage is None else storage
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -278,6 +284,14 @@ def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     return first.astimezone(UTC), datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
 
 
+def _open_to_write(folder: Path) -> JournalStorage:
+    """Open the journal of a run's folder, made if it is not there, mended if its end is torn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    repair_journal(folder / JOURNAL)
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
+    return _open(folder / JOURNAL)
+
+
 def _open(path: Path) -> JournalStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
@@ -350,7 +364,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     for key in sorted({*old, *new}):
         path = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if a == b or path in ("search.trials", "execution", "name"):
+        if a == b or path in ("search.trials", "execution", "name", "references"):
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             names += _differences(a, b, f"{path}.")

@@ -77,6 +77,9 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
         "photographs",
         f"{base.train_images} to train on, {len(base.images)} to validate on: {', '.join(base.images)}",
     )
+    if experiment.references:
+        names = ", ".join(reference.name for reference in experiment.references)
+        table.add_row("compared with", f"{names}; each trained {experiment.proxy.rungs[-1]:,} steps at the end")
     what = "bicubic" if experiment.task.scale > 1 else "degraded input"
     table.add_row(f"{what} on these", f"{base.psnr_db:.2f} dB, SSIM {base.ssim:.4f}")
     return table

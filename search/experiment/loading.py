@@ -24,10 +24,12 @@ from search.experiment.sections import (
     ExecutionSection,
     ExperimentFile,
     ProxySection,
+    ReferenceSection,
     SearchSection,
     TaskSection,
 )
-from search.experiment.yaml_lines import Document, read_document
+from search.experiment.yaml_lines import Document, Origin, read_document
+from search.references.plan import ReferencePlan
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
 
@@ -53,6 +55,8 @@ class Experiment:
     deploy: DeploySection
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
+    references: tuple[ReferencePlan, ...] = ()
+    """Networks to compare with."""
 
     @property
     def limits(self) -> dict[str, float]:
@@ -99,8 +103,8 @@ class Experiment:
     def identity(self) -> str:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
-        The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
-        chosen from anew.
+        The number of trials, the workers, the latency classes and the references are left out: a run may be extended,
+        moved, chosen from anew, and compared with more.
         """
         fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
@@ -126,7 +130,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     folder = found.resolve().parent
     data = _absolute_folders(sections.task.data, document, folder)
     task = sections.task.model_copy(update={"data": data})
-    sections = sections.model_copy(update={"task": task})
+    references = _resolved(sections.references, document, folder)
+    sections = sections.model_copy(update={"task": task, "references": references})
     space = build_space(document)
     _check_labels(space, task, document)
     return Experiment(
@@ -141,6 +146,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         execution=sections.execution,
         deploy=sections.deploy,
         spec=_spec(sections),
+        references=tuple(_plan_of(r, document.origin(("references", i))) for i, r in enumerate(references)),
     )
 
 
@@ -193,6 +199,30 @@ def _absolute_folders(data: DataSection, document: Document, folder: Path) -> Da
         base = Path.cwd() if document.is_override(("task", "data", name)) else folder
         changes[name] = str((base / Path(value).expanduser()).resolve())
     return data.model_copy(update=changes)
+
+
+def _resolved(
+    references: tuple[ReferenceSection, ...], document: Document, folder: Path
+) -> tuple[ReferenceSection, ...]:
+    """Give each a name, and each module its folder: relative to the file, for those of `--set` to the current one."""
+    base = Path.cwd() if document.is_override(("references",)) else folder
+    paths = [str((base / Path(r.path or ".").expanduser()).resolve()) if r.module else None for r in references]
+    return tuple(
+        r.model_copy(update={"name": r.called, "path": path}) for r, path in zip(references, paths, strict=True)
+    )
+
+
+def _plan_of(reference: ReferenceSection, origin: Origin) -> ReferencePlan:
+    source, line = origin
+    return ReferencePlan(
+        name=reference.name,
+        network=reference.network or "",
+        module=reference.module or "",
+        args=reference.args,
+        folder=reference.path or "",
+        source=source,
+        line=line,
+    )
 
 
 def _spec(sections: ExperimentFile) -> dict[str, Any]:

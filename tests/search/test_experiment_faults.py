@@ -59,6 +59,16 @@ EXPECTED = (
     ("unknown-stage", 5, "space.attention_stages: enc4 is not possible.", "stages joined by '+': enc1, enc2,"),
     ("duplicate-choice", 7, "space.width: 16 stands twice.", "Name each value once."),
     ("same-number-twice", 4, "space.expansion: 2.0 stands twice.", "Name each value once."),
+    # references
+    ("unknown-reference", 6, 'references: "fsrcn" is not possible.', "Did you mean fsrcnn?"),
+    ("unknown-key-in-reference", 5, "references.arg: unknown key.", "Did you mean args?"),
+    ("reference-twice", 4, "references: two are called fsrcnn.", "Give each a name of its own"),
+    ("reference-to-nothing", 5, "references: names neither a network nor a module.", "Write one of them: network ("),
+    ("reference-to-two", 5, "references: names both a network and a module.", "or module (package.mod:Net)."),
+    ("reference-without-factory", 5, 'references.module: "nets.Net" is not a legal name.', "package.module:Factory"),
+    ("path-of-built-in", 5, "references.path: belongs to a module, not to a built-in network.", "Remove it."),
+    ("scalar-for-references", 4, 'references: "fsrcnn" is not a list.', "Networks to compare with, a list: fsrcnn,"),
+    ("number-for-reference", 5, "references: 3 has no keys.", "name, network, module, args, path."),
     # conditions
     (
         "window-without-attention",
@@ -201,6 +211,7 @@ EXPECTED = (
 
 # What a schema cannot say: it sees one value at a time, and editors have no infinity.
 BEYOND_THE_SCHEMA = {
+    "reference-twice",
     "classes-fall",
     "condition-without-labels",
     "infinite-limit",
@@ -307,6 +318,7 @@ GOOD = {
     "search": {"sampler": "tpe", "trials": 4},
     "execution": {"workers": "auto"},
     "deploy": {"classes_ms": [10, 30.5]},
+    "references": ["fsrcnn", {"name": "mine", "module": "nets:Net", "args": {"width": 8}, "path": "nets"}],
 }
 
 
