@@ -14,11 +14,11 @@ from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, value_of
 from search.pareto import pareto_front
-from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
-from search.store import RunStore
+from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
+from search.schedulers import WITHIN_LEVELS, promotions
 from search.study.paths import checkpoint_path, scalars_path
-from search.study.problem import Described, Problem
+from search.study.problem import Described, Problem, Ranked
+from search.study.records import Store
 from search.study.references import REFERENCE_KINDS, References
 from search.study.steps import Job, Kind, Step
 from search.types import (
@@ -58,7 +58,7 @@ class Director:
     """
 
     def __init__(
-        self, problem: Problem, store: RunStore, *, references: References | None = None, scalars: bool = False
+        self, problem: Problem, store: Store, *, references: References | None = None, scalars: bool = False
     ) -> None:
         self.problem, self.store = problem, store
         self._references = references
@@ -159,8 +159,15 @@ class Director:
         space, search = self.problem.space, self.problem.search
         seed = proposal_seed(search.seed, index)
         if _dry(study) < DRY_BEFORE_RANDOM:
-            front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
-            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=front)
+            request = Request(
+                trials=study.trials,
+                space=space,
+                objectives=self.problem.objectives,
+                run_seed=search.seed,
+                index=index,
+                limits=self.problem.limits,
+            )
+            return build_sampler(search.sampler, request)
         if space.size <= SMALL_SPACE:
             seen = {t.key for t in study.trials}
             unseen = [g for g in space.enumerate() if g.key not in seen]
@@ -193,13 +200,14 @@ class Director:
         fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
         if fresh:
             return self._train(fresh, rung=0)
+        ranking = self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS
         for rung in range(len(self.problem.proxy.rungs) - 1):
             chosen = promotions(
                 study.trials,
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
-                stratum=lambda t: t.genotype.values.get("levels"),
+                ranking=ranking,
             )
             if chosen:
                 return self._train(chosen, rung=rung + 1)
