@@ -152,8 +152,10 @@ def paired_task(
 
 def paired_photos(
     clean: Path, degraded: Path, upscale: int, channels: int, *, max_px: int | None = None
-) -> tuple[list[Pair], list[str]]:
-    """Return the pairs of two folders to score on, matched as `paired_task` does, and notes of what was left out.
+) -> tuple[list[Photo], list[Pair], list[str]]:
+    """Return the clean photographs and the pairs of two folders to score on, and notes of what was left out.
+
+    They are matched as `paired_task` does.
 
     Args:
         clean: Folder of clean photographs.
@@ -167,7 +169,7 @@ def paired_photos(
     """
     check_options(channels, upscale, max_px)
     matched, notes = _matched(clean, degraded, upscale)
-    return [_given_pair(c, d, upscale, channels, max_px) for c, d in matched], notes
+    return [c for c, _ in matched], [_given_pair(c, d, upscale, channels, max_px) for c, d in matched], notes
 
 
 def _degraded_task(
