@@ -439,6 +439,9 @@ def evaluate(
         str, typer.Option(metavar="NAME,NAME,…", help="Of psnr, ssim, lpips and dists; the last two by pyiqa.")
     ] = "psnr,ssim",
     rgb: Annotated[bool, typer.Option("--rgb", help="Score enlargements on RGB instead of luma.")] = False,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Score photographs too that the network was trained on or selected by.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
@@ -462,6 +465,7 @@ def evaluate(
             against=against,
             metrics=metrics,
             rgb=rgb,
+            seen=seen,
             device=device,
             half=half,
             tile_px=tile,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from search.inference.scoring import (
     Score,
     Scores,
     Subject,
+    check_unseen,
     network,
     read_task,
     recorded_task,
@@ -27,6 +29,7 @@ from search.inference.scoring import (
     what_costs_nothing,
 )
 from search.report.intervals import FEW_IMAGES, RESAMPLES, Interval, difference
+from search.tasks.images import Photo
 from search.types import InputError
 
 BICUBIC = "bicubic"
@@ -46,6 +49,7 @@ def evaluate_preset(
     against: str | None,
     metrics: str,
     rgb: bool,
+    seen: bool,
     device: str,
     half: str,
     tile_px: int | None,
@@ -56,7 +60,7 @@ def evaluate_preset(
     """Score a preset, or bicubic, on a folder of photographs and print the table.
 
     Raises:
-        InputError: If the preset, the task, a metric or a folder cannot be used.
+        InputError: If the preset, the task, a metric or a folder cannot be used, or a preset has seen a photograph.
     """
     if task is not None and degraded is not None:
         raise InputError("--task and --degraded: images are degraded by a task, or given as files. Leave one out.")
@@ -92,6 +96,11 @@ def evaluate_preset(
             else:
                 other = network(opened(against), against)
         ruler = Ruler(metrics.split(","), scale=subject.scale, channels=subject.channels, rgb=rgb, device=place)
+
+        def check(photos: Sequence[Photo]) -> list[str]:
+            names = [name for name in (preset, against) if name not in (None, BICUBIC)]
+            return [note for name in names if (note := check_unseen(str(name), photos, allowed=seen))]
+
         with shown_progress(errors) as bar:
             scores = score_folder(
                 subject,
@@ -100,6 +109,7 @@ def evaluate_preset(
                 degraded=degraded,
                 other=other,
                 ruler=ruler,
+                check=check,
                 on_image=lambda done, count: bar("evaluating", done, count, ""),
             )
     if csv_file is not None:

@@ -26,6 +26,7 @@ from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
 from search.tasks.dataset import embedded_task, folder_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
+from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
 from search.types import Cost, EvaluationError, Measurement
@@ -59,6 +60,7 @@ class Baseline:
         images: Names of the validation photographs.
         psnr_per_image_db: In their order.
         train_images: Photographs that are trained on.
+        photographs: What is trained and validated on, by content: `search.tasks.leaks.Seen` as JSON.
         notes: What was left out of the data, one line each.
         host: This machine.
         versions: Of what figures depend on.
@@ -69,6 +71,7 @@ class Baseline:
     images: tuple[str, ...]
     psnr_per_image_db: tuple[float, ...]
     train_images: int
+    photographs: Mapping[str, Any]
     notes: tuple[str, ...]
     host: str
     versions: Mapping[str, str]
@@ -150,6 +153,7 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
         images=tuple(pair.name for pair in data.validation),
         psnr_per_image_db=tuple(q.psnr_db for q in scores),
         train_images=data.train_images,
+        photographs=seen_in(data).to_json(),
         notes=(*data.notes, *patches.notes),
         host=host_name(),
         versions=versions(),

@@ -25,6 +25,7 @@ from search.inference.networks import Restorer, preset_file
 from search.tasks.dataset import paired_photos
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed, by_label
 from search.tasks.images import Photo, Pixels, load_folder
+from search.tasks.leaks import Seen, refuse_seen, seen_before, seen_from_json
 from search.tasks.pairs import Pair, min_side_px, validation_pairs
 from search.types import InputError
 
@@ -228,6 +229,42 @@ class Ruler:
             self._measures[name] = lambda a, b: metric(a, b, border=border)
 
 
+def recorded_photographs(preset: str) -> Seen | None:
+    """Return which photographs a preset has seen; None where its record, if it has one, does not say."""
+    card = preset_file(preset)
+    try:
+        record = None if card is None else YAML(typ="safe").load(card)
+    except (YAMLError, OSError):
+        return None
+    return seen_from_json(record.get("photographs")) if isinstance(record, Mapping) else None
+
+
+def check_unseen(preset: str, photos: Sequence[Photo], *, allowed: bool) -> str:
+    """Hold test photographs against what a preset has seen.
+
+    Args:
+        preset: Its folder or file.
+        photos: Clean photographs to test on.
+        allowed: Let it pass where it has seen some.
+
+    Returns:
+        What the output has to say about it; empty where none was seen.
+
+    Raises:
+        InputError: If it has seen one, and that is not allowed.
+    """
+    seen = recorded_photographs(preset)
+    if seen is None:
+        return f"{preset} does not record which photographs it was trained on and selected by: not checked"
+    lines = seen_before(photos, seen)
+    if not allowed:
+        refuse_seen(preset, lines, len(photos))
+    parts = [f"--seen: {preset} has seen {len(lines)} of these photographs: {'; '.join(lines)}"] if lines else []
+    if not seen.complete:
+        parts.append(f"{preset} was trained on from a network that records no photographs: checked in part")
+    return "; ".join(parts)
+
+
 def score_folder(
     subject: Subject,
     folder: Path,
@@ -236,7 +273,7 @@ def score_folder(
     degraded: Path | None = None,
     other: Subject | None = None,
     ruler: Ruler | None = None,
-    on_photos: Callable[[Sequence[Photo]], None] | None = None,
+    check: Callable[[Sequence[Photo]], Sequence[str]] | None = None,
     on_image: OnImage | None = None,
 ) -> Scores:
     """Score something on photographs that a task degrades, or on pairs of files.
@@ -248,7 +285,7 @@ def score_folder(
         degraded: A folder of their degraded forms, matched by name.
         other: What it is compared with, of the same scale and channels.
         ruler: What is measured; by default PSNR and SSIM.
-        on_photos: Shown the clean photographs before anything is spent; may refuse them.
+        check: Shown the clean photographs before anything is spent; gives notes on them, or refuses them.
         on_image: Told after each image.
 
     Raises:
@@ -268,8 +305,7 @@ def score_folder(
         count, words = len(photos) * len(by_label(degradation)), _in_words(task)
     else:
         raise InputError("neither a task nor degraded images are given. One of them is needed: give --task.")
-    if on_photos is not None:
-        on_photos(photos)
+    remarks = [] if check is None else check(photos)
     scores: list[Score] = []
     for pair in pairs:
         compared = None if other is None else ruler.figures(other.restore(pair), pair.clean)
@@ -281,7 +317,7 @@ def score_folder(
         task=words,
         baseline=None if other is None else other.name,
         conventions=ruler.conventions,
-        notes=tuple(notes),
+        notes=(*notes, *remarks),
     )
 
 

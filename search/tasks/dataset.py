@@ -11,6 +11,7 @@ from pathlib import Path
 from search.tasks.degradations import Degradation, Mixed, to_levels
 from search.tasks.embedded import embedded_photos
 from search.tasks.images import Photo, load_folder
+from search.tasks.leaks import refuse_leaks
 from search.tasks.pairs import (
     Pair,
     TaskData,
@@ -22,7 +23,6 @@ from search.tasks.pairs import (
     min_side_px,
     train_forms,
     validation_pairs,
-    without_leaks,
 )
 from search.tasks.patches import Batch, PatchSampler
 from search.types import InputError
@@ -90,12 +90,12 @@ def folder_task(
         folder: Clean photographs.
         channels: 3 for RGB, 1 for luma.
         seed: Draws the noise of the validation photographs, >= 0.
-        validation: Another folder to validate on; pictures that are in both are not trained on.
+        validation: Another folder to validate on, of other pictures.
         max_validation_px: Longest side of a validation photograph; None for whole photographs.
 
     Raises:
         InputError: If a folder holds no usable image, fewer than two photographs are there to be
-            split, or none is left to train on.
+            split, or a picture is in both folders.
     """
     min_side = min_side_px(degradation.upscale)
     photos, lines = load_folder(folder, min_side=min_side)
@@ -104,6 +104,7 @@ def folder_task(
     else:
         held_out, more = load_folder(validation, min_side=min_side)
         train, lines = photos, lines + more
+        refuse_leaks(train, held_out, (str(folder), str(validation)))
     return _degraded_task(degradation, train, held_out, channels, seed, max_validation_px, lines)
 
 
@@ -132,21 +133,21 @@ def paired_task(
         max_validation_px: Longest side of a validation photograph; None for whole photographs.
 
     Raises:
-        InputError: If a folder holds no usable image, or no pair is left to train or to validate on.
+        InputError: If a folder holds no usable image or no pair, or a picture is in both clean folders.
     """
     check_options(channels, upscale, max_validation_px)
     train, notes = _matched(train_clean, train_degraded, upscale)
     held_out, more = _matched(validation_clean, validation_degraded, upscale)
-    kept, leaks = without_leaks([clean for clean, _ in train], [clean for clean, _ in held_out])
-    names = {photo.name for photo in kept}
-    cropped = crop_notes([clean for clean, _ in held_out], max_validation_px)
+    clean_held_out = [clean for clean, _ in held_out]
+    refuse_leaks([clean for clean, _ in train], clean_held_out, (str(train_clean), str(validation_clean)))
+    cropped = crop_notes(clean_held_out, max_validation_px)
     return TaskData(
         degradation=None,
         upscale=upscale,
         channels=channels,
-        train=tuple(_given_train(c, d, channels) for c, d in train if c.name in names),
+        train=tuple(_given_train(c, d, channels) for c, d in train),
         validation=tuple(_given_pair(c, d, upscale, channels, max_validation_px) for c, d in held_out),
-        notes=(*notes, *more, *leaks, *cropped),
+        notes=(*notes, *more, *cropped),
     )
 
 
@@ -184,15 +185,14 @@ def _degraded_task(
     check_options(channels, degradation.upscale, limit_px)
     if seed < 0:
         raise InputError(f"seed = {seed} cannot be used. It must be at least 0: give a whole number.")
-    kept, leaks = without_leaks(train, held_out)
     cropped = crop_notes(held_out, limit_px)
     return TaskData(
         degradation=degradation,
         upscale=degradation.upscale,
         channels=channels,
-        train=tuple(form for p in kept for form in train_forms(p, degradation, channels)),
+        train=tuple(form for p in train for form in train_forms(p, degradation, channels)),
         validation=tuple(pair for p in held_out for pair in validation_pairs(p, degradation, channels, seed, limit_px)),
-        notes=(*lines, *leaks, *cropped),
+        notes=(*lines, *cropped),
     )
 
 
@@ -267,4 +267,5 @@ def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limi
     small_limit = None if limit_px is None else limit_px // upscale
     small = centre_crop(degraded.pixels, multiple=1, limit_px=small_limit)
     large = centre_crop(clean.pixels, multiple=upscale, limit_px=limit_px)
-    return Pair(clean.name, in_channels(large, channels), to_levels(in_channels(small, channels)))
+    levels = to_levels(in_channels(small, channels))
+    return Pair(clean.name, in_channels(large, channels), levels, digest=clean.digest)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
+from ruamel.yaml import YAML
 from skimage import color, data, metrics
 from torch import nn
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from search.cli.app import app
 from search.evaluation.perceptual import PerceptualMetric
 from search.inference.scoring import Ruler
 from search.report.intervals import difference
+from search.tasks.images import read_image
 from search.types import InputError
 
 
@@ -176,6 +178,60 @@ def test_an_interval_of_differences_holds_their_mean_and_needs_two_images():
     assert 0.4 <= interval.low < 0.5 < interval.high <= 0.6
     assert difference([30.0], [31.0]) is None
     assert difference([30.0, 31.0], [math.inf, 31.0]) is None
+
+
+# The leak guard -----------------------------------------------------------------------------------
+
+
+def recorded(folder: Path, photographs: Path, *, role: str, complete: bool = True, **card) -> Path:
+    """Write a preset that has seen a picture under another name."""
+    made = preset(folder, upscale=2)
+    seen = {"train": {}, "validation": {}, "complete": complete}
+    seen[role][read_image(photographs / "cat.png").digest] = "holiday.bmp"
+    task = {"kind": "super_resolution", "upscale": 2}
+    YAML().dump({"task": task, "photographs": seen, **card}, made / "preset.yaml")
+    return made
+
+
+@pytest.mark.parametrize(("role", "words"), [("train", "trained on"), ("validation", "selected by")])
+def test_a_network_is_not_tested_on_what_it_has_seen(photographs: Path, tmp_path: Path, role: str, words: str):
+    network = recorded(tmp_path / "net", photographs, role=role)
+    done = call("evaluate", network, "--data", photographs)
+    said = " ".join(done.output.split())
+    assert done.exit_code == 2
+    assert "has seen 1 of these 3 photographs" in said
+    assert f"cat.png = holiday.bmp, {words}" in said
+    assert "take them out of --data" in said
+    allowed = json.loads(call("evaluate", network, "--data", photographs, "--seen", "--json").stdout)
+    assert any(f"--seen: {network} has seen 1" in note and "cat.png" in note for note in allowed["notes"])
+
+
+def test_the_other_network_of_a_comparison_is_held_to_it_too(photographs: Path, tmp_path: Path):
+    known, fresh = recorded(tmp_path / "known", photographs, role="train"), preset(tmp_path / "fresh", upscale=2)
+    done = call("evaluate", fresh, "--data", photographs, "--against", known)
+    assert done.exit_code == 2
+    assert "known has seen 1 of these 3 photographs" in " ".join(done.output.split())
+
+
+def test_pairs_of_files_are_held_to_it_too(photographs: Path, tmp_path: Path):
+    (tmp_path / "small").mkdir()
+    for file in photographs.iterdir():
+        image = Image.open(file).crop((0, 0, 144, 120))
+        image.save(file)
+        image.resize((72, 60)).save(tmp_path / "small" / file.name)
+    network = recorded(tmp_path / "net", photographs, role="train")
+    assert call("evaluate", network, "--data", photographs, "--degraded", tmp_path / "small").exit_code == 2
+
+
+def test_what_cannot_be_checked_is_said(photographs: Path, tmp_path: Path):
+    old, alone = preset(tmp_path / "old", upscale=2), tmp_path / "alone.safetensors"
+    (old / WEIGHTS_FILE).rename(alone)
+    notes = json.loads(call("evaluate", alone, "--data", photographs, "--json").stdout)["notes"]
+    assert any("does not record which photographs" in note and "not checked" in note for note in notes)
+    (photographs / "cat.png").rename(tmp_path / "cat.png")
+    half = recorded(tmp_path / "half", tmp_path, role="train", complete=False)
+    notes = json.loads(call("evaluate", half, "--data", photographs, "--json").stdout)["notes"]
+    assert any("checked in part" in note for note in notes)
 
 
 # Perceptual metrics -------------------------------------------------------------------------------
