@@ -190,7 +190,7 @@ def restore_pair(model: HydraFusionIR, pair: Pair) -> tuple[Tensor, list[Routing
     """
     device = next(model.parameters()).device
     degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-    label = None if pair.label is None else torch.tensor([pair.label], device=device)
+    label = None if pair.skill is None else torch.tensor([pair.skill], device=device)
     with torch.inference_mode():
         restored, routings = model.forward_with_routing(
             degraded.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)

@@ -19,7 +19,7 @@ from hfir.tiling import Window
 from search.evaluation.perceptual import PERCEPTUAL, PerceptualMetric
 from search.evaluation.quality import convention, psnr_db, ssim, to_uint8, untrained
 from search.experiment.faults import first_fault
-from search.experiment.sections import Section, TaskSection
+from search.experiment.sections import Option, Section, TaskSection
 from search.experiment.yaml_lines import Document, parse_value
 from search.inference.networks import Restorer, preset_file
 from search.tasks.dataset import paired_photos
@@ -140,7 +140,7 @@ def network(restorer: Restorer, name: str) -> Subject:
     """Return a trained network as what is scored; it is told the degradation where it asks and the pair knows it."""
 
     def restore(pair: Pair) -> npt.NDArray[np.floating]:
-        return _restored(restorer.told(pair.label), pair)
+        return _restored(restorer.told(pair.skill), pair)
 
     return Subject(name=name, scale=restorer.scale, channels=restorer.channels, restore=restore)
 
@@ -374,4 +374,8 @@ def _validated(data: Any, source: str) -> TaskSection:
 
 
 def _in_words(task: TaskSection) -> str:
-    return " ".join([task.kind, *(f"{name}={value:g}" for name, value in task.options().items())])
+    return " ".join([task.kind, *(f"{name}={_option(value)}" for name, value in task.options().items())])
+
+
+def _option(value: Option) -> str:
+    return ",".join(value) if isinstance(value, tuple) else f"{value:g}"

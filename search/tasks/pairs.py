@@ -47,6 +47,8 @@ class Pair:
     """Digest of the clean photograph as read, before any cropping."""
     photo: str = ""
     """The photograph's file, where `name` says more than that."""
+    skill: int | None = None
+    """The expert that should undo its degradation: an index into `search.tasks.members.SKILLS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,11 @@ class TaskData:
     def labels(self) -> tuple[str, ...]:
         """The names of the degradations that patches and pairs are labelled with; none but in a mixed task."""
         return self.degradation.names if isinstance(self.degradation, Mixed) else ()
+
+    @property
+    def skills(self) -> tuple[int, ...]:
+        """For each label the expert that should undo it, an index into `search.tasks.members.SKILLS`."""
+        return self.degradation.skills if isinstance(self.degradation, Mixed) else ()
 
     @property
     def train_images(self) -> int:
@@ -150,7 +157,7 @@ def validation_pairs(
     cropped = centre_crop(photo.pixels, multiple=degradation.upscale, limit_px=limit_px)
     clean = in_channels(cropped, channels)
     entropy = np.random.SeedSequence([seed, int(photo.digest, 16)]).generate_state(1, np.uint64)
-    names = degradation.names if isinstance(degradation, Mixed) else ()
+    names, skills = (degradation.names, degradation.skills) if isinstance(degradation, Mixed) else ((), ())
     return [
         Pair(
             _pair_name(photo.name, names, label),
@@ -159,6 +166,7 @@ def validation_pairs(
             label,
             photo.digest,
             photo.name,
+            None if label is None else skills[label],
         )
         for label, part in by_label(degradation).items()
     ]
