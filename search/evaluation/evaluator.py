@@ -24,8 +24,9 @@ from search.evaluation.latency import LIMIT_S, measure_latency, remembered_laten
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
-from search.tasks.dataset import embedded_task, folder_task, paired_task
+from search.tasks.dataset import embedded_task, folder_task, layout_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
+from search.tasks.layouts import recognised
 from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
@@ -170,6 +171,9 @@ def task_data(plan: TaskPlan) -> TaskData:
     make = cast("Callable[..., Degradation | Mixed]", DEGRADATIONS[plan.kind])
     degradation = make(**dict(plan.options))
     folders = dict(plan.folders)
+    if "layout" in folders:
+        root = Path(folders["root"])
+        return layout_task(folders["layout"], root, plan.kind, degradation, plan.channels, plan.seed)
     if folders.get("folder") == "embedded":
         return embedded_task(degradation, plan.channels, plan.seed)
     if "train_degraded" in folders:
@@ -183,6 +187,8 @@ def task_data(plan: TaskPlan) -> TaskData:
         )
     validation = Path(folders["validation"]) if "validation" in folders else None
     train_folder = Path(folders.get("folder") or folders["train"])
+    if "folder" in folders and recognised(train_folder) is not None:
+        return layout_task(None, train_folder, plan.kind, degradation, plan.channels, plan.seed)
     return folder_task(degradation, train_folder, plan.channels, plan.seed, validation=validation)
 
 

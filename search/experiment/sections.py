@@ -64,20 +64,23 @@ DATA_FORMS = (
     ("folder",),
     ("train", "validation"),
     ("train", "validation", "train_degraded", "validation_degraded"),
+    ("layout", "root"),
 )
 """The keys that `data` may consist of."""
+FOLDERS = frozenset(key for form in DATA_FORMS for key in form) - {"layout"}
+"""Those of them that name a folder (or `embedded`)."""
 
 _FORM_SCHEMAS: list[Any] = [{"required": list(form), "maxProperties": len(form)} for form in DATA_FORMS]
 Folder = Annotated[str, Field(min_length=1)]
 
 
 class DataSection(Section):
-    """Where photographs come from: the embedded ones, one folder, two folders, or pairs of folders."""
+    """Where photographs come from: the embedded ones, one folder, two, pairs of folders, or a known data set."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": _FORM_SCHEMAS})
 
     folder: Folder | None = Field(
-        default=None, description="`embedded`, or a folder of photographs that is split for you."
+        default=None, description="`embedded`, or a folder of photographs (split for you) or of a known data set."
     )
     train: Folder | None = Field(default=None, description="Folder of clean photographs to train on.")
     validation: Folder | None = Field(default=None, description="Folder of clean photographs to validate on.")
@@ -88,6 +91,11 @@ class DataSection(Section):
         default=None, description="Folder of degraded twins of `validation`, same file stems."
     )
 
+    layout: Literal["div2k", "gopro", "sidd"] | None = Field(
+        default=None, description="The layout is div2k, gopro or sidd, as these data sets are handed out."
+    )
+    root: Folder | None = Field(default=None, description="Folder of the data set that `layout` names.")
+
     @model_validator(mode="after")
     def _one_form(self) -> DataSection:
         given = tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
@@ -95,8 +103,8 @@ class DataSection(Section):
             raise fault(
                 "",
                 f"{{{', '.join(given)}}} is no data set.",
-                "Write `embedded`, a folder, {train, validation}, or "
-                "{train, validation, train_degraded, validation_degraded}.",
+                "Write `embedded`, a folder, {train, validation}, "
+                "{train, validation, train_degraded, validation_degraded}, or {layout, root}.",
             )
         return self
 
@@ -109,7 +117,7 @@ def _data(value: Any) -> Any:
 _FOLDER_SCHEMA = {
     "type": "string",
     "minLength": 1,
-    "description": "`embedded`, or a folder of photographs that is split for you.",
+    "description": "`embedded`, or a folder of photographs (split for you) or of a known data set.",
 }
 _DATA_SCHEMA = {"anyOf": [_FOLDER_SCHEMA, DataSection.model_json_schema()]}
 DataField = Annotated[DataSection, BeforeValidator(_data), WithJsonSchema(_DATA_SCHEMA)]

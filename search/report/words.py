@@ -241,7 +241,7 @@ def _photographs(study: Study) -> str:
     if not facts:
         return ""
     data = _section(study, "task").get("data")
-    folder = data.get("folder") or data.get("train") if isinstance(data, Mapping) else data
+    folder = data.get("folder") or data.get("train") or data.get("root") if isinstance(data, Mapping) else data
     source = f"{PurePath(str(folder)).name}: " if folder else ""
     return (
         f"{source}{facts.get('train_images', 0)} to train on, "

@@ -155,7 +155,9 @@ EXPECTED = (
     ("upscale-five", 2, "task.upscale: 5 is too large.", "enlargement, 2, 3 or 4"),
     ("two-channels", 2, "task.channels: 2 is not possible.", "1 (luma) or 3 (colour)."),
     ("half-a-data-set", 4, "task.data: {train} is no data set.", "Write `embedded`, a folder, {train, validation},"),
-    ("empty-data", 2, 'task.data: "" is empty.', "`embedded`, or a folder of photographs"),
+    ("layout-without-root", 4, "task.data: {layout} is no data set.", "or {layout, root}."),
+    ("unknown-layout", 4, 'task.data.layout: "div2" is not possible.', "Did you mean div2k? The layout is"),
+    ("empty-data", 2, 'task.data: "" is empty.', "`embedded`, or a folder of photographs (split"),
     # budget
     ("limit-of-nothing", 5, "budget.params_m: 0 is too small.", RULES["limit"]),
     ("negative-limit", 4, "budget.latency_ms.max: -5 is too small.", RULES["limit"]),
