@@ -7,28 +7,25 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
+from search.evaluation.answers import Admission, Baseline
 from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
-from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
+from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
-from search.tasks.dataset import embedded_task, folder_task, layout_task, paired_task
-from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
-from search.tasks.layouts import recognised
 from search.tasks.leaks import seen_in
-from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
 from search.types import Cost, EvaluationError, Measurement
 
@@ -36,52 +33,33 @@ SANITY_PX = 24
 """Side of the image of the one training step that every admitted candidate must survive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """What the gate found out about a candidate.
-
-    Args:
-        cost: As far as it was measured: the first limit that is missed ends the measuring.
-        margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
-        reason: Which limit is missed, with the figures; empty where the candidate is admitted.
-    """
-
-    cost: Cost
-    margins: Mapping[str, float]
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """What a run is compared with, and on what.
-
-    Args:
-        psnr_db: Of doing nothing: bicubic enlargement, or the degraded input itself.
-        ssim: Likewise.
-        images: Names of the validation photographs.
-        psnr_per_image_db: In their order.
-        train_images: Photographs that are trained on.
-        photographs: What is trained and validated on, by content: `search.tasks.leaks.Seen` as JSON.
-        notes: What was left out of the data, one line each.
-        host: This machine.
-        versions: Of what figures depend on.
-    """
-
-    psnr_db: float
-    ssim: float
-    images: tuple[str, ...]
-    psnr_per_image_db: tuple[float, ...]
-    train_images: int
-    photographs: Mapping[str, Any]
-    notes: tuple[str, ...]
-    host: str
-    versions: Mapping[str, str]
-
-
 def start_worker() -> None:
     """Prepare a worker process: one thread, and no time lost on denormal numbers."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyEvaluator:
+    """Answers by the real thing: builds each network, measures it, and trains it by the proxy."""
+
+    plan: EvaluationPlan
+
+    def look_at_data(self, job: None) -> Baseline:
+        """Load the data and score what costs nothing."""
+        return look_at_data(self.plan)
+
+    def admit(self, job: CandidateJob) -> Admission:
+        """Measure what a candidate costs and hold it against the limits, cheapest figures first."""
+        return admit(self.plan, job)
+
+    def train(self, job: CandidateJob) -> Measurement:
+        """Train a candidate through a rung, going on from where it stands."""
+        return train(self.plan, job)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        """Measure an admitted candidate's memory and latency afresh, twice as long."""
+        return remeasure(self.plan, job)
 
 
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
@@ -154,42 +132,12 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
         images=tuple(pair.name for pair in data.validation),
         psnr_per_image_db=tuple(q.psnr_db for q in scores),
         train_images=data.train_images,
-        photographs=seen_in(data).to_json(),
         notes=(*data.notes, *patches.notes),
         host=host_name(),
         versions=versions(),
+        photographs=seen_in(data).to_json(),
+        storage=data.storage,
     )
-
-
-@cache
-def task_data(plan: TaskPlan) -> TaskData:
-    """Load a task's photographs; once a process.
-
-    Raises:
-        InputError: If a folder is missing, or holds nothing that can be used.
-    """
-    make = cast("Callable[..., Degradation | Mixed]", DEGRADATIONS[plan.kind])
-    degradation = make(**dict(plan.options))
-    folders = dict(plan.folders)
-    if "layout" in folders:
-        root = Path(folders["root"])
-        return layout_task(folders["layout"], root, plan.kind, degradation, plan.channels, plan.seed)
-    if folders.get("folder") == "embedded":
-        return embedded_task(degradation, plan.channels, plan.seed)
-    if "train_degraded" in folders:
-        return paired_task(
-            Path(folders["train"]),
-            Path(folders["train_degraded"]),
-            Path(folders["validation"]),
-            Path(folders["validation_degraded"]),
-            plan.upscale,
-            plan.channels,
-        )
-    validation = Path(folders["validation"]) if "validation" in folders else None
-    train_folder = Path(folders.get("folder") or folders["train"])
-    if "folder" in folders and recognised(train_folder) is not None:
-        return layout_task(None, train_folder, plan.kind, degradation, plan.channels, plan.seed)
-    return folder_task(degradation, train_folder, plan.channels, plan.seed, validation=validation)
 
 
 def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hfir.blocks.moe import Routing
 from hfir.config import HFIRConfig
@@ -138,12 +139,10 @@ class ProxyTraining:
             router_loss = router_loss + self.plan.routing_supervision * taught
         self.optimiser.zero_grad(set_to_none=True)
         (pixel_loss + router_loss).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP, foreach=True)
         self.optimiser.step()
         decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for average, parameter in zip(self.average, self.model.parameters(), strict=True):
-                average.lerp_(parameter, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self.average, list(self.model.parameters()), None)
         return pixel_loss.detach()
 
     def _rate(self) -> float:
@@ -189,7 +188,7 @@ def restore_pair(model: HydraFusionIR, pair: Pair) -> tuple[Tensor, list[Routing
     A network that asks for the degradation is told it, where the pair knows it.
     """
     device = next(model.parameters()).device
-    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
+    degraded = torch.tensor(pair.degraded).permute(2, 0, 1)[None].to(device)
     label = None if pair.skill is None else torch.tensor([pair.skill], device=device)
     with torch.inference_mode():
         restored, routings = model.forward_with_routing(

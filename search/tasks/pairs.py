@@ -64,6 +64,8 @@ class TaskData:
     validation: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     """One line for each thing that was left out or changed; to be logged by the caller."""
+    storage: str = ""
+    """Where this process has the arrays from, in words; empty where it built them itself."""
 
     @property
     def labels(self) -> tuple[str, ...]:
