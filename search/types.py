@@ -182,6 +182,8 @@ class Cost:
     peak_mem_mib: float | None = None
     """Peak of tensor memory in one forward pass, weights and input included, in MiB."""
     peak_mem_at: str | None = None
+    activations_m: float | None = None
+    """Values that convolutions and matrix products put out in one forward pass, in millions, at `macs_at`."""
 
     @property
     def latency_ms(self) -> float | None:

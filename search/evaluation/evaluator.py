@@ -18,7 +18,7 @@ import torch
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
-from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
@@ -184,13 +184,14 @@ def task_data(plan: TaskPlan) -> TaskData:
 
 def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
     """Return what can be counted without running the network."""
-    counts = count_parameters(config)
+    counts = static_counts(config, plan.macs_at)
     return Cost(
-        params_m=counts.deploy_m,
-        params_train_m=counts.train_m,
-        params_active_m=counts.active_m,
-        macs_g=count_macs_g(config, plan.macs_at),
+        params_m=counts.params.deploy_m,
+        params_train_m=counts.params.train_m,
+        params_active_m=counts.params.active_m,
+        macs_g=counts.macs_g,
         macs_at=str(plan.macs_at),
+        activations_m=counts.activations_m,
     )
 
 

@@ -9,6 +9,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 import hfir
 
 
@@ -48,3 +50,8 @@ def network_code() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def cache_folder(what: str) -> Path:
+    """Return the folder of what this user's programs remember, e.g. `latency`; deleting it is safe."""
+    return user_cache_path("hfir-search") / what

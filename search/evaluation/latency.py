@@ -24,8 +24,8 @@ import torch
 
 from hfir.model import HydraFusionIR
 from search.evaluation.cost import measured_image
-from search.evaluation.host import host_name, network_code, versions
-from search.evaluation.reference import Reference, cache_folder, size_class, time_block
+from search.evaluation.host import cache_folder, host_name, network_code, versions
+from search.evaluation.reference import Reference, size_class, time_block
 from search.files import replace_file
 from search.types import InputSize, Latency, stable_hash
 
@@ -128,7 +128,7 @@ def interleaved(run: Callable[[], object], reference: Reference, limit_s: float)
 
 def remembered_latency(model: HydraFusionIR, at: InputSize, threads: int, *, remeasure: bool) -> Latency:
     """Return the latency that this machine remembers for the network, or measure and remember it."""
-    path = cache_folder() / f"{_cache_key(model, at, threads)}.json"
+    path = cache_folder("latency") / f"{_cache_key(model, at, threads)}.json"
     if not remeasure and path.is_file():
         return Latency(**json.loads(path.read_text()))
     latency = measure_latency(model, at, threads)

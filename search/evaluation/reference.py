@@ -12,13 +12,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor, nn
 
-from search.evaluation.host import host_name, versions
+from search.evaluation.host import cache_folder, host_name, versions
 from search.files import replace_file
 from search.types import stable_hash
 
@@ -65,7 +63,7 @@ class Reference:
         self._network = _plain_stack(size)
         self._image = torch.rand(1, 3, size.side, size.side).contiguous(memory_format=torch.channels_last)
         conditions = [name, size.width, size.layers, size.side, threads, host_name(), versions()["torch"]]
-        self._path = cache_folder() / f"reference-{stable_hash(conditions)}.json"
+        self._path = cache_folder("latency") / f"reference-{stable_hash(conditions)}.json"
         self.calibrated_ms = self._read() or self._calibrate()
 
     def block_ms(self) -> float:
@@ -114,11 +112,6 @@ def time_block(run: Callable[[], object]) -> list[float]:
         run()
         times.append((time.perf_counter() - before) * 1e3)
     return times
-
-
-def cache_folder() -> Path:
-    """Return the folder of what this machine remembers of its speed; deleting it is safe."""
-    return user_cache_path("hfir-search") / "latency"
 
 
 def _plain_stack(size: SizeClass) -> nn.Module:
