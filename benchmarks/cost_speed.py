@@ -16,6 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -33,10 +34,8 @@ def drawn(experiment: Experiment, number: int) -> list[HFIRConfig]:
     found: dict[HFIRConfig, None] = {}
     seed = 0
     while len(found) < number:
-        try:
+        with suppress(ConfigError):
             found[experiment.decode(experiment.space.sample(seed))] = None
-        except ConfigError:
-            pass
         seed += 1
     return list(found)
 

@@ -310,7 +310,8 @@ def _study(folder: Path, study: optuna.Study) -> Study:
     spec = attributes.get("spec", {})
     facts = {key.removeprefix("fact:"): v for key, v in attributes.items() if key.startswith("fact:")}
     trials = [_trial(t) for t in study.get_trials(deepcopy=False) if _PROPOSAL in t.user_attrs]
-    withdrawn = facts.get("withdrawn", {})
+    withdrawn, remeasured = facts.get("withdrawn", {}), facts.get("remeasured", {})
+    trials = [_remeasured(t, remeasured.get(str(t.number))) for t in trials]
     return Study(
         name=study.study_name,
         folder=folder,
@@ -319,6 +320,11 @@ def _study(folder: Path, study: optuna.Study) -> Study:
         facts=facts,
         trials=tuple(_overruled(t, withdrawn.get(str(t.number))) for t in trials),
     )
+
+
+def _remeasured(trial: Trial, cost: Mapping[str, Any] | None) -> Trial:
+    """Return the trial with what it costs on the machine that its run has moved to."""
+    return trial if cost is None else replace(trial, cost=cost_from_json(cost))
 
 
 def _overruled(trial: Trial, reason: str | None) -> Trial:

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -149,6 +149,8 @@ class Latency:
     """By how much that reference was slower than it is at rest, as a share."""
     discarded_blocks: int = 0
     """Blocks of passes that were thrown away because the machine was busy."""
+    versions: Mapping[str, str] = field(default_factory=lambda: {})
+    """Of what the figure depends on; empty in records of before they were kept."""
 
     @property
     def doubt(self) -> str:

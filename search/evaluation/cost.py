@@ -159,19 +159,34 @@ def as_deployed(model: HydraFusionIR) -> HydraFusionIR:
 
 
 def measured_image(config: HFIRConfig, at: InputSize) -> torch.Tensor:
+    """Return a fixed random image of the size for a network, batch 1, channels last."""
+    return random_image(config.in_channels, at)
+
+
+def random_image(channels: int, at: InputSize) -> torch.Tensor:
     """Return a fixed random image of the size, batch 1, channels last."""
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, config.in_channels, at.height, at.width, generator=generator)
+    image = torch.rand(1, channels, at.height, at.width, generator=generator)
     return image.contiguous(memory_format=torch.channels_last)
 
 
-def peak_memory_mib(model: HydraFusionIR, at: InputSize) -> float:
-    """Return the peak of tensor memory in one forward pass on the CPU, weights and input included, in MiB.
+def peak_memory_mib(model: nn.Module, at: InputSize, *, in_channels: int | None = None, device: str = "cpu") -> float:
+    """Return the peak of tensor memory in one forward pass of eager torch, weights and input included, in MiB.
 
-    Taken from the allocations that torch's profiler records. Scratch that a library takes outside torch's
-    allocator is not seen; the interpreter itself is not counted.
+    On the CPU taken from the allocations that torch's profiler records: scratch that a library takes outside torch's
+    allocator is not seen, and the interpreter itself is not counted. On CUDA as torch's allocator counts it.
+
+    Args:
+        model: In eval mode, on the CPU; moved to the device and back.
+        at: Input size.
+        in_channels: Of the input; by default as a HydraFusionIR's configuration says.
+        device: `cpu` or `cuda:N`.
     """
-    image = measured_image(model.config, at)
+    image = random_image(in_channels or model.config.in_channels, at)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+    return _peak_on_cpu(model, image) if device == "cpu" else _peak_on_cuda(model, image, torch.device(device))
+
+
+def _peak_on_cpu(model: nn.Module, image: torch.Tensor) -> float:
     with torch.inference_mode():
         model(image)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:
@@ -183,6 +198,20 @@ def peak_memory_mib(model: HydraFusionIR, at: InputSize) -> float:
         peak = max(peak, held)
     resident = sum(t.numel() * t.element_size() for t in (*model.parameters(), *model.buffers(), image))
     return (peak + resident) / MIB
+
+
+def _peak_on_cuda(model: nn.Module, image: torch.Tensor, device: torch.device) -> float:
+    before = torch.cuda.memory_allocated(device)
+    try:
+        with torch.inference_mode():
+            network, on_device = model.to(device), image.to(device)
+            network(on_device)
+            torch.cuda.reset_peak_memory_stats(device)
+            network(on_device)
+            torch.cuda.synchronize(device)
+        return (torch.cuda.max_memory_allocated(device) - before) / MIB
+    finally:
+        model.to("cpu")
 
 
 def _fused(config: HFIRConfig) -> HFIRConfig:

@@ -42,11 +42,22 @@ class Admission:
         cost: As far as it was measured: the first limit that is missed ends the measuring.
         margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
         reason: Which limit is missed, with the figures; empty where the candidate is admitted.
+
+    A latency that is not to be trusted decides all the same: a neighbour only makes it longer, so one within its limit
+    is within it, and one over it is rejected with its doubt in the reason. Both are said (`doubt`).
     """
 
     cost: Cost
     margins: Mapping[str, float]
     reason: str
+
+    @property
+    def doubt(self) -> str:
+        """What is doubtful about the decision, in words; empty where nothing is."""
+        doubt = "" if self.cost.latency is None else self.cost.latency.doubt
+        if not doubt or "latency_ms" not in self.margins:
+            return doubt
+        return f"{doubt}; {'rejected' if self.margins['latency_ms'] > 0 else 'within its limit'} all the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +104,19 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
         model = deploy_form(config)
         cost = dataclasses.replace(
             cost,
-            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at),
+            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at, device=plan.cost.device),
             peak_mem_at=str(plan.cost.latency_at),
         )
         margins = _margins(plan.cost, cost)
         if not _over(margins):
-            latency = remembered_latency(model, plan.cost.latency_at, plan.cost.threads, remeasure=plan.cost.remeasure)
+            latency = remembered_latency(
+                model,
+                plan.cost.latency_at,
+                plan.cost.threads,
+                remeasure=plan.cost.remeasure,
+                runtime=plan.cost.runtime,
+                device=plan.cost.device,
+            )
             cost = dataclasses.replace(cost, latency=latency)
             margins = _margins(plan.cost, cost)
     if not _over(margins):
@@ -197,8 +215,10 @@ def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
 
 def _measured(plan: CostPlan, model: HydraFusionIR, cost: Cost, *, limit_s: float) -> Cost:
     """Add to a cost what has to be measured: latency, not as remembered, and memory."""
-    latency = measure_latency(model, plan.latency_at, plan.threads, limit_s=limit_s)
-    memory = peak_memory_mib(model, plan.latency_at)
+    latency = measure_latency(
+        model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=limit_s
+    )
+    memory = peak_memory_mib(model, plan.latency_at, device=plan.device)
     return dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.latency_at), latency=latency)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,6 +77,8 @@ class Experiment:
             latency_at=self.budget.latency_at,
             threads=self.budget.threads,
             limits=tuple(self.budget.limits().items()),
+            runtime=self.budget.latency_ms.runtime,
+            device=self.budget.latency_ms.device,
         )
         proxy = ProxyPlan(
             rungs=self.proxy.rungs,
@@ -97,7 +99,8 @@ class Experiment:
         The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
         chosen from anew.
         """
-        fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
+        fixed = {key: self.spec[key] for key in ("task", "objectives", "proxy")}
+        fixed["budget"] = _without_defaults(self.spec["budget"])
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
         return stable_hash({**fixed, "search": search, "space": self.space.hash})
 
@@ -198,6 +201,13 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
     spec["execution"]["workers"] = sections.execution.workers or "auto"
     return spec
+
+
+def _without_defaults(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a budget without what stands for itself, so that runs of before there was a choice go on."""
+    usual = {"runtime": "torch", "device": "cpu"}
+    latency = {key: value for key, value in budget["latency_ms"].items() if usual.get(key) != value}
+    return {**budget, "latency_ms": latency}
 
 
 def _validate(document: Document) -> ExperimentFile:
