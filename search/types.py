@@ -157,9 +157,8 @@ class Latency:
         """Why the figure is not to be trusted, in words; empty where it is."""
         if self.trusted:
             return ""
-        drift = (
-            "" if self.reference_drift is None else f", a reference ran {self.reference_drift:.0%} slower than at rest"
-        )
+        slow = self.reference_drift is not None and self.reference_drift >= 0.01
+        drift = f", a reference ran {self.reference_drift:.0%} slower than at rest" if slow else ""
         return f"latency untrusted: the machine was busy{drift}"
 
 

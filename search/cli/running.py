@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +17,7 @@ from search.cli.presets import Shipment, ship
 from search.cli.progress import live_progress
 from search.cli.showing import conditions, frame_records, print_json
 from search.cli.tables import front_table, output_console
-from search.evaluation.evaluator import start_worker
+from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
@@ -89,8 +90,16 @@ def _search(
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
+        evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
-            experiment, store, executor, onlooker=onlooker, deadline=deadline, remeasure=remeasure, scalars=scalars
+            experiment,
+            evaluator,
+            store,
+            executor,
+            onlooker=onlooker,
+            deadline=deadline,
+            scalars=scalars,
+            move=remeasure,
         )
         if search.is_finished:
             errors.print(
@@ -104,6 +113,11 @@ def _search(
         finally:
             executor.close()
         return search.is_finished
+
+
+def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:
+    plan = experiment.evaluation_plan()
+    return ProxyEvaluator(replace(plan, cost=replace(plan.cost, remeasure=remeasure)))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import torch
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
+from search.evaluation.answers import Admission, Baseline
 from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
@@ -34,61 +35,33 @@ SANITY_PX = 24
 """Side of the image of the one training step that every admitted candidate must survive."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admission:
-    """What the gate found out about a candidate.
-
-    Args:
-        cost: As far as it was measured: the first limit that is missed ends the measuring.
-        margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
-        reason: Which limit is missed, with the figures; empty where the candidate is admitted.
-
-    A latency that is not to be trusted decides all the same: a neighbour only makes it longer, so one within its limit
-    is within it, and one over it is rejected with its doubt in the reason. Both are said (`doubt`).
-    """
-
-    cost: Cost
-    margins: Mapping[str, float]
-    reason: str
-
-    @property
-    def doubt(self) -> str:
-        """What is doubtful about the decision, in words; empty where nothing is."""
-        doubt = "" if self.cost.latency is None else self.cost.latency.doubt
-        if not doubt or "latency_ms" not in self.margins:
-            return doubt
-        return f"{doubt}; {'rejected' if self.margins['latency_ms'] > 0 else 'within its limit'} all the same"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Baseline:
-    """What a run is compared with, and on what.
-
-    Args:
-        psnr_db: Of doing nothing: bicubic enlargement, or the degraded input itself.
-        ssim: Likewise.
-        images: Names of the validation photographs.
-        psnr_per_image_db: In their order.
-        train_images: Photographs that are trained on.
-        notes: What was left out of the data, one line each.
-        host: This machine.
-        versions: Of what figures depend on.
-    """
-
-    psnr_db: float
-    ssim: float
-    images: tuple[str, ...]
-    psnr_per_image_db: tuple[float, ...]
-    train_images: int
-    notes: tuple[str, ...]
-    host: str
-    versions: Mapping[str, str]
-
-
 def start_worker() -> None:
     """Prepare a worker process: one thread, and no time lost on denormal numbers."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyEvaluator:
+    """Answers by the real thing: builds each network, measures it, and trains it by the proxy."""
+
+    plan: EvaluationPlan
+
+    def look_at_data(self, job: None) -> Baseline:
+        """Load the data and score what costs nothing."""
+        return look_at_data(self.plan)
+
+    def admit(self, job: CandidateJob) -> Admission:
+        """Measure what a candidate costs and hold it against the limits, cheapest figures first."""
+        return admit(self.plan, job)
+
+    def train(self, job: CandidateJob) -> Measurement:
+        """Train a candidate through a rung, going on from where it stands."""
+        return train(self.plan, job)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        """Measure an admitted candidate's memory and latency afresh, twice as long."""
+        return remeasure(self.plan, job)
 
 
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hfir.blocks.moe import Routing
 from hfir.config import HFIRConfig
@@ -26,6 +27,7 @@ from search.evaluation.plan import ProxyPlan
 from search.evaluation.quality import Quality, mean_quality, score
 from search.evaluation.routing import condition_from, expert_use
 from search.evaluation.scalars import Scalars
+from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import PatchSampler
@@ -85,7 +87,8 @@ class ProxyTraining:
         start, first = time.perf_counter(), self.step
         losses: list[Tensor] = []
         while self.step < step:
-            losses.append(self._train_step())
+            with training_step():
+                losses.append(self._train_step())
             self.step += 1
             if on_step is not None:
                 on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])
@@ -138,12 +141,10 @@ class ProxyTraining:
             router_loss = router_loss + self.plan.routing_supervision * taught
         self.optimiser.zero_grad(set_to_none=True)
         (pixel_loss + router_loss).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP, foreach=True)
         self.optimiser.step()
         decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for average, parameter in zip(self.average, self.model.parameters(), strict=True):
-                average.lerp_(parameter, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self.average, list(self.model.parameters()), None)
         return pixel_loss.detach()
 
     def _rate(self) -> float:

@@ -24,10 +24,10 @@ from search.evaluation.cost import as_deployed, count_macs_g, count_parameters, 
 from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
 from search.evaluation.latency import measure_latency
-from search.evaluation.runtimes import device_of, runtime_of
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality
+from search.evaluation.runtimes import device_of, runtime_of
 from search.experiment.sections import TaskSection
 from search.presets.exporting import SAME_PSNR_DB, read_card
 from search.types import InputError, InputSize, Latency

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from search.evaluation import latency, reference
-from search.evaluation.evaluator import start_worker
+from search.evaluation.answers import Evaluator
+from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.store import RunStore, hold
@@ -64,10 +65,17 @@ def tiny(tiny_file: Path) -> Callable[..., Experiment]:
     return lambda *changes: load_experiment(tiny_file, changes)
 
 
-def run_in(folder: Path, experiment: Experiment, executor: Executor | None = None, **options: object) -> Study:
+def run_in(
+    folder: Path,
+    experiment: Experiment,
+    executor: Executor | None = None,
+    evaluator: Evaluator | None = None,
+    **options: object,
+) -> Study:
     with hold(folder):
         store = open_store(experiment, folder)
-        return SearchRun(experiment, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
+        asked = evaluator or ProxyEvaluator(experiment.evaluation_plan())
+        return SearchRun(experiment, asked, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture

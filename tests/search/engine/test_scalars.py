@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from search.evaluation.evaluator import train
+from search.evaluation.evaluator import ProxyEvaluator, train
 from search.evaluation.plan import CandidateJob
 from search.evaluation.proxy import ProxyTraining
 from search.executors import InlineExecutor
@@ -116,7 +116,13 @@ def test_each_trained_trial_has_a_folder_of_its_own(
     opened: list[Recorder], tiny: Tiny, tmp_path: Path, store_of: Callable[..., RunStore]
 ):
     experiment, folder = tiny("search.trials=2", "search.generation=2", "proxy.rungs=[2]"), tmp_path / "run"
-    study = SearchRun(experiment, store_of(experiment, folder), InlineExecutor(), scalars=True).run()
+    study = SearchRun(
+        experiment,
+        ProxyEvaluator(experiment.evaluation_plan()),
+        store_of(experiment, folder),
+        InlineExecutor(),
+        scalars=True,
+    ).run()
     trained = [f"trial-{t.number:04d}" for t in study.trials if t.measurements]
     assert sorted(w.folder for w in opened) == [str(folder / "tensorboard" / name) for name in trained]
     assert len(trained) == 2

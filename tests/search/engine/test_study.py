@@ -6,19 +6,21 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from search.evaluation.evaluator import admit, train
+from search.evaluation.answers import Admission, Baseline
+from search.evaluation.evaluator import ProxyEvaluator, admit, train
+from search.evaluation.plan import CandidateJob
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment
 from search.pareto import pareto_front
 from search.store import RunStore, read_study
 from search.study import SearchRun, checkpoint_path
-from search.types import Study, Trial, TrialState
+from search.types import InputError, Measurement, Study, Trial, TrialState
 
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
@@ -150,47 +152,36 @@ def test_illegal_networks_are_recorded_with_the_rule(tiny: Tiny, search_in: Sear
     assert all("num_heads = 3 does not divide" in t.reason for t in illegal)
 
 
-class Failing(InlineExecutor):
+class FailsOnce(ProxyEvaluator):
     """Fails the training of one trial, as a crash or a bug would."""
 
-    def run(self, function: Any, jobs: Any):
-        def wrapped(job: Any) -> Any:
-            if isinstance(function, partial) and function.func is train and job.number == 1:
-                raise RuntimeError("out of memory, say")
-            return function(job)
-
-        return super().run(wrapped, jobs)
+    def train(self, job: CandidateJob) -> Measurement:
+        if job.number == 1:
+            raise RuntimeError("out of memory, say")
+        return super().train(job)
 
 
 def test_a_failed_candidate_is_one_failed_trial_and_the_run_goes_on(tiny: Tiny, search_in: Search):
-    study = search_in(tiny(), "run", Failing())
+    study = search_in(tiny(), "run", evaluator=FailsOnce(tiny().evaluation_plan()))
     [failed] = study.in_state(TrialState.FAILED)
     assert (failed.number, failed.reason) == (1, "out of memory, say")
     assert "RuntimeError" in failed.failure
     assert len(study.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 5
 
 
-def die_in_training(plan: Any, job: Any) -> Any:
-    if job.number == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return train(plan, job)
+class DiesOnce(ProxyEvaluator):
+    """Kills the worker that trains one trial."""
+
+    def train(self, job: CandidateJob) -> Measurement:
+        if job.number == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().train(job)
 
 
-class Dying(ProcessExecutor):
-    def run(self, function: Any, jobs: Any):
-        if isinstance(function, partial) and function.func is train:
-            function = partial(die_in_training, *function.args)
-        return super().run(function, jobs)
-
-
-def test_a_worker_that_dies_is_one_failed_trial_and_the_run_goes_on(tiny: Tiny, search_in: Search):
-    from search.evaluation.evaluator import start_worker
-
-    executor = Dying(2, start_worker)
-    try:
-        study = search_in(tiny(), "run", executor)
-    finally:
-        executor.close()
+def test_a_worker_that_dies_is_one_failed_trial_and_the_run_goes_on(
+    tiny: Tiny, search_in: Search, two_workers: ProcessExecutor
+):
+    study = search_in(tiny(), "run", two_workers, evaluator=DiesOnce(tiny().evaluation_plan()))
     [failed] = study.in_state(TrialState.FAILED)
     assert failed.number == 1
     assert "SIGKILL" in failed.reason
@@ -229,50 +220,92 @@ def test_the_front_is_measured_again_at_the_end(unbroken: Study):
         assert again["latency"]["measured_at"] >= trial.cost.latency.measured_at
 
 
-def test_a_member_that_misses_the_budget_when_measured_again_is_withdrawn(
-    tiny: Tiny, search_in: Search, monkeypatch: pytest.MonkeyPatch
-):
-    import search.study
+class Tampered(ProxyEvaluator):
+    """Answers as the real evaluator does, but for what a test changes in the answer."""
 
-    real = search.study.remeasure
-    first: list[int] = []
+    def changed(self, answer: Admission, *, reason: str, **latency: Any) -> Admission:
+        assert answer.cost.latency
+        cost = replace(answer.cost, latency=replace(answer.cost.latency, **latency))
+        return replace(answer, cost=cost, reason=reason)
 
-    def slow(plan: Any, job: Any) -> Any:
-        from dataclasses import replace
 
-        answer = real(plan, job)
-        first.append(job.number)
-        latency = replace(answer.cost.latency, trusted=True)  # a doubtful one would withdraw nobody
-        reason = "latency_ms 9999 > 5000" if job.number == first[0] else ""
-        return replace(answer, cost=replace(answer.cost, latency=latency), reason=reason)
+class SlowTheSecondTime(Tampered):
+    def remeasure(self, job: CandidateJob) -> Admission:
+        FIRST.append(job.number)
+        reason = "latency_ms 9999 > 5000" if job.number == FIRST[0] else ""
+        return self.changed(super().remeasure(job), reason=reason, trusted=True)  # a doubtful one withdraws nobody
 
-    monkeypatch.setattr(search.study, "remeasure", slow)
-    study = search_in(tiny(), "run")
-    [withdrawn] = [t for t in study.in_state(TrialState.INFEASIBLE) if t.number == first[0]]
+
+class OnABusyMachine(Tampered):
+    def admit(self, job: CandidateJob) -> Admission:
+        return self.changed(super().admit(job), reason="", trusted=False, reference_drift=0.4)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        reason = "latency_ms 9999 > 5000"
+        return self.changed(super().remeasure(job), reason=reason, trusted=False, reference_drift=0.4)
+
+
+FIRST: list[int] = []
+
+
+def test_a_member_that_misses_the_budget_when_measured_again_is_withdrawn(tiny: Tiny, search_in: Search):
+    FIRST.clear()
+    study = search_in(tiny(), "run", evaluator=SlowTheSecondTime(tiny().evaluation_plan()))
+    [withdrawn] = [t for t in study.in_state(TrialState.INFEASIBLE) if t.number == FIRST[0]]
     assert withdrawn.reason == "measured again at the end: latency_ms 9999 > 5000"
     members = pareto_front(study.trials, study.objectives).members
     assert withdrawn.number not in [t.number for t in members]
     assert all(str(t.number) in study.facts["verified"] for t in members)
 
 
-def test_an_untrusted_latency_is_said_and_never_withdraws(
-    tiny: Tiny, search_in: Search, monkeypatch: pytest.MonkeyPatch
-):
-    from dataclasses import replace
+class Elsewhere(Tampered):
+    """Answers as another machine would."""
 
-    import search.study
+    def look_at_data(self, job: None) -> Baseline:
+        return replace(super().look_at_data(job), host="elsewhere")
 
-    def busy(real: Any, reason: str) -> Any:
-        def measure(plan: Any, job: Any) -> Any:
-            answer = real(plan, job)
-            latency = replace(answer.cost.latency, trusted=False, reference_drift=0.4)
-            return replace(answer, cost=replace(answer.cost, latency=latency), reason=reason)
+    def admit(self, job: CandidateJob) -> Admission:
+        answer = super().admit(job)
+        return answer if answer.cost.latency is None else self.changed(answer, reason=answer.reason, host="elsewhere")
 
-        return measure
+    def remeasure(self, job: CandidateJob) -> Admission:
+        return self.changed(super().remeasure(job), reason="", host="elsewhere", median_ms=1234.5)
 
-    monkeypatch.setattr(search.study, "admit", busy(search.study.admit, ""))
-    monkeypatch.setattr(search.study, "remeasure", busy(search.study.remeasure, "latency_ms 9999 > 5000"))
-    study = search_in(tiny(), "run")
+
+def test_a_run_whose_latencies_count_does_not_go_on_on_another_machine(tiny: Tiny, search_in: Search):
+    search_in(tiny("search.trials=3"), "run")
+    moved = Elsewhere(tiny().evaluation_plan())
+    with pytest.raises(InputError, match="this machine is elsewhere") as refusal:
+        search_in(tiny(), "run", evaluator=moved)
+    assert "another folder with --out" in str(refusal.value)
+    assert "--remeasure" in str(refusal.value)
+
+
+def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Search):
+    before = search_in(tiny("search.trials=3"), "run")
+    study = search_in(tiny(), "run", evaluator=Elsewhere(tiny().evaluation_plan()), move=True)
+    hosts = {t.cost.latency.host for t in study.trials if t.cost is not None and t.cost.latency is not None}
+    assert hosts == {"elsewhere"}
+    assert {t.value("latency_ms") for t in study.trials[: len(before.trials)] if t.cost} == {1234.5}
+    assert len(study.trials) > len(before.trials)
+    members = pareto_front(study.trials, study.objectives).members
+    assert all(study.facts["verified"][str(t.number)]["latency"]["host"] == "elsewhere" for t in members)
+
+
+def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search):
+    free = "budget.latency_ms={at: [24, 24]}"
+    search_in(tiny("search.trials=3", free), "run")
+    study = search_in(tiny(free), "run", evaluator=Elsewhere(tiny(free).evaluation_plan()))
+    assert study.facts["finished"] == 6
+
+
+def test_an_untrusted_latency_that_decides_says_so(tiny: Tiny, search_in: Search, caplog: pytest.LogCaptureFixture):
+    search_in(tiny("search.trials=1"), "run", evaluator=OnABusyMachine(tiny().evaluation_plan()))
+    assert "a reference ran 40% slower than at rest; within its limit all the same" in caplog.text
+
+
+def test_an_untrusted_latency_is_said_and_never_withdraws(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run", evaluator=OnABusyMachine(tiny().evaluation_plan()))
     complete = study.in_state(TrialState.COMPLETE)
     assert complete
     assert all("machine was busy, a reference ran 40% slower" in t.reason for t in complete)
@@ -319,6 +352,7 @@ def test_an_onlooker_sees_the_run_grow(tiny: Tiny, tmp_path: Path, store_of: Cal
     store = store_of(experiment, tmp_path / "run")
     SearchRun(
         experiment,
+        ProxyEvaluator(experiment.evaluation_plan()),
         store,
         InlineExecutor(),
         onlooker=lambda p: seen.append((p.phase.split(" trial")[0], len(p.study.trials))),

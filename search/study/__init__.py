@@ -1,0 +1,22 @@
+"""The search: propose, measure, hold against the budget, train by rungs, record, tell; until the trials are spent.
+
+The run is a function of its records: `Director` looks at what the store holds and says what is missing, `SearchRun`
+has it done. So a run that was stopped anywhere, by whatever, goes on from there, whoever carries out the steps.
+"""
+
+from search.study.director import Director, Kind, Step
+from search.study.paths import checkpoint_path, scalars_path
+from search.study.problem import Problem
+from search.study.run import Onlooker, Progress, SearchRun
+
+__all__ = [
+    "Director",
+    "Kind",
+    "Onlooker",
+    "Problem",
+    "Progress",
+    "SearchRun",
+    "Step",
+    "checkpoint_path",
+    "scalars_path",
+]

@@ -1,0 +1,414 @@
+"""What a run does next, decided from its records alone, and what is kept of each answer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import optuna
+
+from hfir.errors import ConfigError
+from search.evaluation.answers import Admission, Baseline
+from search.evaluation.plan import CandidateJob
+from search.executors import Outcome
+from search.pareto import pareto_front
+from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
+from search.schedulers import promotions
+from search.store import RunStore
+from search.study.paths import checkpoint_path, scalars_path
+from search.study.problem import Described, Problem
+from search.types import (
+    Cost,
+    EvaluationError,
+    Genotype,
+    InputError,
+    Measurement,
+    Study,
+    Trial,
+    TrialState,
+    stable_hash,
+    to_json,
+)
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+log = logging.getLogger("search.study")
+
+DRY_BEFORE_RANDOM = 40
+"""After so many free proposals in a row the sampler is stuck, and points are drawn at random."""
+DRY_BEFORE_END = 500
+"""After so many, the budget leaves nothing to train."""
+SMALL_SPACE = 20_000
+"""Spaces up to this size are enumerated to find what was not yet considered."""
+
+ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
+"""States that cost one of `search.trials`."""
+
+
+class Kind(StrEnum):
+    """What a step asks for; the middle four are the methods of an `Evaluator`."""
+
+    PROPOSE = "propose"
+    """Ask the sampler for one candidate; no job."""
+    LOOK = "look_at_data"
+    """Load the data once before anything is spent."""
+    ADMIT = "admit"
+    """Measure candidates with nothing else running."""
+    TRAIN = "train"
+    """Train candidates through a rung, side by side, the first first."""
+    REMEASURE = "remeasure"
+    """Measure members of the front again, and all that was measured on another machine; with nothing else running."""
+    CLOSE = "close"
+    """Nothing is left to train: tell off who waits in vain; no job."""
+    FINISH = "finish"
+    """All is done; no job."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What is to be done next.
+
+    Args:
+        kind: What.
+        phase: The same for an onlooker, in words.
+        jobs: For the workers; none where the driver does it by itself.
+    """
+
+    kind: Kind
+    phase: str
+    jobs: tuple[CandidateJob | None, ...] = ()
+
+
+class Director:
+    """Decides a run's next step, and records what came of each.
+
+    Args:
+        problem: What is searched.
+        store: The run's record.
+        scalars: Write the course of each training for TensorBoard.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+    """
+
+    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False, move: bool = False) -> None:
+        self.problem, self.store = problem, store
+        self._scalars, self._move = scalars, move
+        self._host: str | None = None
+
+    def next_step(self) -> Step | None:
+        """Return what is to be done now; None where nothing is left."""
+        study = self.store.study()
+        if self._host is None:
+            return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
+        foreign = self._foreign(study, self._host)
+        if foreign:
+            phase = f"measuring trial {foreign[0].number} on this machine"
+            return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
+        unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
+        if unmeasured:
+            phase = f"measuring trial {unmeasured[0].number}"
+            return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._job(unmeasured[0], rung=0),))
+        may_propose = not self._spent(study) and not self._nothing_left(study)
+        if may_propose and not self._is_closed(study):
+            return Step(kind=Kind.PROPOSE, phase="proposing")
+        training = self._training(study)
+        if training is not None:
+            return training
+        if may_propose:
+            return Step(kind=Kind.PROPOSE, phase="proposing")
+        if study.in_state(TrialState.RUNNING):
+            return Step(kind=Kind.CLOSE, phase="closing")
+        return self._verification(study)
+
+    def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
+        """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
+
+        Raises:
+            InputError: If the data cannot be used.
+        """
+        if kind is Kind.LOOK:
+            self._keep_baseline(value_of(outcome))
+            return
+        trial = self._trial(outcome)
+        if kind is Kind.REMEASURE and _host(trial) not in (None, self._host):
+            self._keep_move(trial, value_of(outcome))
+        elif kind is Kind.REMEASURE:
+            self._keep_verification(trial, value_of(outcome))
+        elif outcome.error is not None:
+            self._fail(trial, outcome)
+        elif kind is Kind.ADMIT:
+            self._keep_admission(trial, value_of(outcome))
+        else:
+            self._keep_measurement(trial, value_of(outcome))
+
+    # -- proposing ---------------------------------------------------------------------------------
+
+    def propose(self) -> None:
+        """Ask for one candidate and record it; illegal and repeated ones are told at once and cost nothing."""
+        study = self.store.study()
+        last = study.trials[-1].generation if study.trials else 0
+        generation = last + 1 if self._is_closed(study) else last
+        index, seed = len(study.trials), self.problem.search.seed
+        self.store.optuna.sampler = self._sampler(study, index)
+        trial, genotype = propose(self.store.optuna, self.problem.space)
+        described, fault = self._decode(genotype)
+        number = self.store.record_proposal(
+            trial,
+            genotype=genotype,
+            seed=proposal_seed(seed, index, purpose=1),
+            generation=generation,
+            config=None if described is None else described.to_dict(),
+        )
+        twin = _twin(study, genotype, described)
+        if twin is not None:
+            self.store.finish(number, TrialState.DUPLICATE, reason=f"same network as trial {twin}")
+        elif described is None:
+            self.store.finish(number, TrialState.INFEASIBLE, reason=fault, constraint="legal")
+
+    def _is_closed(self, study: Study) -> bool:
+        """Say whether the last generation has all its candidates, so that they may be trained."""
+        if not study.trials:
+            return False
+        members = [t for t in study.in_state(*ADMITTED) if t.generation == study.trials[-1].generation]
+        full = len(members) >= self.problem.search.generation
+        return full or self._spent(study) or any(t.measurements for t in members)
+
+    def _spent(self, study: Study) -> bool:
+        return len(study.in_state(*ADMITTED)) >= self.problem.search.trials
+
+    def _nothing_left(self, study: Study) -> str:
+        if len({t.key for t in study.trials}) >= self.problem.space.size:
+            return f"all {self.problem.space.size} points of the space were considered"
+        if _dry(study) >= DRY_BEFORE_END:
+            return f"the last {DRY_BEFORE_END} proposals were all over the budget, illegal or duplicates"
+        return ""
+
+    def _sampler(self, study: Study, index: int) -> optuna.samplers.BaseSampler:
+        """Return the sampler for the next proposal; a stuck one gives way to chance."""
+        space, search = self.problem.space, self.problem.search
+        seed = proposal_seed(search.seed, index)
+        if _dry(study) < DRY_BEFORE_RANDOM:
+            front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
+            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=front)
+        if space.size <= SMALL_SPACE:
+            seen = {t.key for t in study.trials}
+            unseen = [g for g in space.enumerate() if g.key not in seen]
+            return GivenPoint(unseen[seed % len(unseen)])
+        return GivenPoint(space.sample(seed))
+
+    def _decode(self, genotype: Genotype) -> tuple[Described | None, str]:
+        try:
+            return self.problem.decode(genotype), ""
+        except ConfigError as error:
+            return None, str(error).splitlines()[0]
+
+    # -- the budget gate ---------------------------------------------------------------------------
+
+    def _keep_admission(self, trial: Trial, admission: Admission) -> None:
+        """Record a candidate's cost, and reject it where it is over a limit."""
+        self.store.record_cost(trial.number, admission.cost, admission.margins)
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
+        if admission.reason:
+            doubt = _doubt(admission.cost)
+            reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
+        log.info("study=%s trial=%d rejected=%r", self.problem.name, trial.number, admission.reason)
+
+    # -- training ----------------------------------------------------------------------------------
+
+    def _training(self, study: Study) -> Step | None:
+        """Return the training of what waits for its first rung, else of what the lowest rung promotes."""
+        fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
+        if fresh:
+            return self._train(fresh, rung=0)
+        for rung in range(len(self.problem.proxy.rungs) - 1):
+            chosen = promotions(
+                study.trials,
+                rung=rung,
+                keep=self.problem.proxy.keep,
+                objectives=self.problem.objectives,
+                stratum=lambda t: t.genotype.values.get("levels"),
+            )
+            if chosen:
+                return self._train(chosen, rung=rung + 1)
+        return None
+
+    def _train(self, trials: Sequence[Trial], rung: int) -> Step:
+        """Return the training of candidates through a rung, the slowest first."""
+        slowest_first = sorted(trials, key=lambda t: -(t.value("latency_ms") or 0.0))
+        phase = f"training to step {self.problem.proxy.rungs[rung]}"
+        return Step(kind=Kind.TRAIN, phase=phase, jobs=tuple(self._job(t, rung=rung) for t in slowest_first))
+
+    def _keep_measurement(self, trial: Trial, measurement: Measurement) -> None:
+        self.store.record_measurement(trial, measurement)
+        if measurement.rung == len(self.problem.proxy.rungs) - 1:
+            done = replace(trial, measurements=(*trial.measurements, measurement))
+            values = [_known(done, objective) for objective in self.problem.objectives]
+            self.store.finish(trial.number, TrialState.COMPLETE, values=values, reason=_doubt(trial.cost))
+        log.info(
+            "study=%s trial=%d step=%d psnr_db=%.3f elapsed_s=%.1f",
+            self.problem.name,
+            trial.number,
+            measurement.step,
+            measurement.psnr_db,
+            measurement.elapsed_s,
+        )
+
+    def _fail(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
+        if isinstance(outcome.error, InputError):
+            raise outcome.error
+        reason = str(outcome.error).splitlines()[0] if str(outcome.error) else repr(outcome.error)
+        log.warning("study=%s trial=%d state=FAILED reason=%r", self.problem.name, trial.number, reason)
+        failure = outcome.trace or str(outcome.error)
+        self.store.finish(trial.number, TrialState.FAILED, reason=reason, failure=failure)
+
+    # -- beginning and end -------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Tell off what an earlier driver had asked for but not recorded."""
+        lost = self.store.close_lost_proposals()
+        if lost:
+            log.info("study=%s lost_proposals=%d", self.problem.name, lost)
+
+    def _keep_baseline(self, baseline: Baseline) -> None:
+        """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
+        for note in baseline.notes:
+            log.info("study=%s data=%r", self.problem.name, note)
+        if "baseline" not in self.store.study().facts:
+            self.store.note("baseline", asdict(baseline))
+        foreign = self._foreign(self.store.study(), baseline.host)
+        if foreign and not self._move:
+            raise InputError(
+                f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
+                f"{baseline.host}.\n  Latencies of two machines do not compare. Go on there, start anew in another "
+                "folder with --out, or take all of them again here with --remeasure."
+            )
+        if foreign:
+            self.store.note("verified", {})
+        self._host = baseline.host
+
+    def _foreign(self, study: Study, host: str) -> list[Trial]:
+        """Return the candidates whose latencies are of another machine, where latencies count."""
+        limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
+        counts = limit is not None or "latency_ms" in self.problem.objectives
+        return [t for t in study.trials if counts and _host(t) not in (None, host)]
+
+    def _keep_move(self, trial: Trial, admission: Admission) -> None:
+        """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
+        facts, number = self.store.study().facts, str(trial.number)
+        if admission.reason and trial.state is TrialState.RUNNING:
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
+        elif admission.reason and trial.state is TrialState.COMPLETE:
+            reason = f"measured again on another machine: {admission.reason}"
+            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | {number: reason})
+        self.store.note("remeasured", dict(facts.get("remeasured", {})) | {number: to_json(admission.cost)})
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
+
+    def close(self) -> None:
+        """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
+        study = self.store.study()
+        if not self._spent(study):
+            reason = self._nothing_left(study)
+            self.store.note("ended_early", reason)
+            log.warning("study=%s ended_early=%r", self.problem.name, reason)
+        for trial in study.in_state(TrialState.RUNNING):
+            last = trial.last
+            where = "before its first rung" if last is None else f"after {last.step} steps"
+            self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
+
+    def finish(self) -> None:
+        """Keep for how many trials the run is finished; asked for more, it goes on."""
+        self.store.note("finished", self.problem.search.trials)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do under the present number of trials."""
+        return int(self.store.study().facts.get("finished", 0)) >= self.problem.search.trials
+
+    def _verification(self, study: Study) -> Step | None:
+        """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
+        verified = study.facts.get("verified", {})
+        for trial in pareto_front(study.trials, self.problem.objectives).members:
+            if str(trial.number) not in verified:
+                phase = f"measuring trial {trial.number} of the front again"
+                return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(trial, rung=0),))
+        return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
+
+    def _keep_verification(self, trial: Trial, admission: Admission) -> None:
+        facts = self.store.study().facts
+        doubt = _doubt(admission.cost)
+        if doubt:
+            log.warning("study=%s trial=%d measured_again=%r", self.problem.name, trial.number, doubt)
+        elif admission.reason:
+            withdrawn = {str(trial.number): f"measured again at the end: {admission.reason}"}
+            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | withdrawn)
+        self.store.note("verified", dict(facts.get("verified", {})) | {str(trial.number): to_json(admission.cost)})
+
+    # -- jobs --------------------------------------------------------------------------------------
+
+    def _job(self, trial: Trial, rung: int) -> CandidateJob:
+        if trial.config is None:
+            raise EvaluationError(f"trial {trial.number} has no configuration: it stands for no legal network.")
+        return CandidateJob(
+            number=trial.number,
+            config=dict(trial.config),
+            seed=trial.seed,
+            checkpoint=str(checkpoint_path(self.store.folder, trial.number)),
+            rung=rung,
+            scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
+        )
+
+    def _trial(self, outcome: Outcome[CandidateJob | None, Any]) -> Trial:
+        number = outcome.job.number if outcome.job is not None else -1
+        return next(t for t in self.store.study().trials if t.number == number)
+
+
+def value_of(outcome: Outcome[J, R]) -> R:
+    """Return a job's answer; raises its error where it has none."""
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.value is None:
+        raise EvaluationError("a worker answered with nothing; please report this.")
+    return outcome.value
+
+
+def _dry(study: Study) -> int:
+    """Return how many of the last proposals in a row were free."""
+    dry = 0
+    for trial in reversed(study.trials):
+        if trial.state in ADMITTED:
+            break
+        dry += 1
+    return dry
+
+
+def _twin(study: Study, genotype: Genotype, described: Described | None) -> int | None:
+    """Return the earlier trial with the same genotype or the same network, if any."""
+    fingerprint = None if described is None else stable_hash(described.to_dict())
+    for trial in study.trials:
+        same_network = trial.config is not None and stable_hash(dict(trial.config)) == fingerprint
+        if trial.key == genotype.key or same_network:
+            return trial.number
+    return None
+
+
+def _host(trial: Trial) -> str | None:
+    """Return the machine that a candidate's latency was taken on, where it was taken."""
+    return None if trial.cost is None or trial.cost.latency is None else trial.cost.latency.host
+
+
+def _doubt(cost: Cost | None) -> str:
+    """Return why a candidate's latency is not to be trusted, if so."""
+    return "" if cost is None or cost.latency is None else cost.latency.doubt
+
+
+def _known(trial: Trial, objective: str) -> float:
+    value = trial.value(objective)
+    if value is None:
+        raise EvaluationError(f"trial {trial.number} completed without a figure for {objective}; please report this.")
+    return value

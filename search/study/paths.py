@@ -1,0 +1,15 @@
+"""Where a run keeps the files of its trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def checkpoint_path(folder: Path, number: int) -> Path:
+    """Return where a trial's training is kept."""
+    return folder / "checkpoints" / f"{number:05d}.pt"
+
+
+def scalars_path(folder: Path, number: int) -> Path:
+    """Return where the TensorBoard scalars of a trial's training are kept."""
+    return folder / "tensorboard" / f"trial-{number:04d}"

@@ -1,0 +1,91 @@
+"""What the search has to know of an experiment: `search.experiment.Experiment` is one, a table's problem another."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from search.space import SearchSpace
+from search.types import Genotype
+
+
+class Described(Protocol):
+    """What a genotype stands for, e.g. a network's configuration."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that decides it, as plain JSON; two candidates with the same are one."""
+        ...
+
+
+class SearchSettings(Protocol):
+    """How candidates are proposed, and how many."""
+
+    @property
+    def sampler(self) -> str:
+        """A name that `build_sampler` knows."""
+        ...
+
+    @property
+    def trials(self) -> int:
+        """Candidates to train."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the whole run."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Candidates that are proposed before any is trained further."""
+        ...
+
+
+class RungSettings(Protocol):
+    """At which steps candidates are compared."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """Steps of training, rising."""
+        ...
+
+    @property
+    def keep(self) -> float:
+        """Share of the candidates at a rung that go on, 0 < keep <= 1."""
+        ...
+
+
+class Problem(Protocol):
+    """What is searched, for what, and by which rules."""
+
+    @property
+    def name(self) -> str:
+        """Name of the study."""
+        ...
+
+    @property
+    def space(self) -> SearchSpace:
+        """Where candidates come from."""
+        ...
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """Names in `search.types.OBJECTIVES`."""
+        ...
+
+    @property
+    def search(self) -> SearchSettings:
+        """How candidates are proposed."""
+        ...
+
+    @property
+    def proxy(self) -> RungSettings:
+        """How far they are trained."""
+        ...
+
+    def decode(self, genotype: Genotype) -> Described:
+        """Return what a genotype stands for.
+
+        Raises:
+            hfir.ConfigError: If it stands for nothing legal.
+        """
+        ...

@@ -1,0 +1,120 @@
+"""A run from wherever it stands to its end, each step carried out by an executor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from search.evaluation.answers import Evaluator
+from search.evaluation.plan import CandidateJob
+from search.executors import Executor
+from search.store import RunStore
+from search.study.director import Director, Kind, Step
+from search.study.problem import Problem
+from search.types import Study
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What an onlooker is shown after each change.
+
+    Args:
+        study: The run as it stands.
+        phase: What goes on, in words.
+        running: Numbers of the trials that are in training.
+    """
+
+    study: Study
+    phase: str
+    running: frozenset[int]
+
+
+Onlooker = Callable[[Progress], None]
+
+
+class SearchRun:
+    """One run of a problem in a folder.
+
+    Args:
+        problem: What to search.
+        evaluator: Answers about candidates.
+        store: The run's record.
+        executor: Where the evaluator's jobs run.
+        onlooker: Called after each change.
+        deadline: `time.monotonic()` after which no new job starts; None for none.
+        scalars: Write the course of each training for TensorBoard.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        evaluator: Evaluator,
+        store: RunStore,
+        executor: Executor,
+        *,
+        onlooker: Onlooker = lambda progress: None,
+        deadline: float | None = None,
+        scalars: bool = False,
+        move: bool = False,
+    ) -> None:
+        self.store, self.executor, self.evaluator = store, executor, evaluator
+        self.director = Director(problem, store, scalars=scalars, move=move)
+        self._onlooker, self._deadline = onlooker, deadline
+        self._running: set[int] = set()
+
+    def run(self) -> Study:
+        """Search until the trials, the space or the time are spent; return the run as it then stands.
+
+        Raises:
+            InputError: If the data cannot be used, or the run's latencies are of another machine.
+        """
+        self.director.begin()
+        while not self._out_of_time():
+            step = self.director.next_step()
+            if step is None:
+                break
+            self._carry_out(step)
+        return self.store.study()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do under the present number of trials."""
+        return self.director.is_finished
+
+    def _carry_out(self, step: Step) -> None:
+        self._show(step.phase)
+        match step.kind:
+            case Kind.PROPOSE:
+                self.director.propose()
+            case Kind.CLOSE:
+                self.director.close()
+            case Kind.FINISH:
+                self.director.finish()
+            case _:
+                self._have_done(step)
+
+    def _have_done(self, step: Step) -> None:
+        """Hand a step's jobs to the workers, and record the answers as they come in."""
+        for outcome in self.executor.run(getattr(self.evaluator, step.kind.value), self._started(step)):
+            if outcome.job is not None:
+                self._running.discard(outcome.job.number)
+            self.director.take(step.kind, outcome)
+            self._show(step.phase)
+
+    def _started(self, step: Step) -> Iterator[CandidateJob | None]:
+        """Yield jobs as workers fall idle, until the time is up."""
+        for job in step.jobs:
+            if self._out_of_time():
+                return
+            if job is not None and step.kind is Kind.TRAIN:
+                self._running.add(job.number)
+                self._show(step.phase)
+            yield job
+
+    def _out_of_time(self) -> bool:
+        return self._deadline is not None and time.monotonic() > self._deadline
+
+    def _show(self, phase: str) -> None:
+        self._onlooker(Progress(study=self.store.study(), phase=phase, running=frozenset(self._running)))
