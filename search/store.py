@@ -217,6 +217,19 @@ def read_study(folder: Path) -> Study:
     return _study(folder, optuna.load_study(study_name=summaries[0], storage=storage))
 
 
+def note_fact(folder: Path, key: str, value: Any) -> None:
+    """Keep a fact about a finished or a paused run as a whole.
+
+    Raises:
+        StoreError: If another process holds the run, or its journal is damaged.
+    """
+    with hold(folder):
+        repair_journal(folder / JOURNAL)
+        storage = _open(folder / JOURNAL)
+        [name] = optuna.get_all_study_names(storage)
+        optuna.load_study(study_name=name, storage=storage).set_user_attr(f"fact:{key}", value)
+
+
 def repair_journal(path: Path) -> None:
     """Drop a torn last line (a driver that was killed, a full disk), before anything is appended behind it."""
     if not path.is_file():
