@@ -137,7 +137,8 @@ def measure_latency(
                 clock = clock_for(device)
                 warm_ms = _warm_up(run, clock)
                 reference = Reference(size_class(warm_ms), threads, device)
-                blocks = interleaved(run, reference, max(limit_s, 1.5 * MIN_PASSES * warm_ms / 1e3), clock)
+                patience_s = max(PATIENCE * limit_s, 2 * MIN_PASSES * warm_ms / 1e3)
+                blocks = interleaved(run, reference, limit_s, clock, patience_s=patience_s)
                 reference.remember(blocks.reference_ms)
     finally:
         torch.set_num_threads(before)
@@ -164,8 +165,19 @@ def measure_latency(
     )
 
 
-def interleaved(run: Pass, reference: Reference, limit_s: float, clock: Clock = wall_clock) -> Blocks:
-    """Time a candidate in blocks, the reference between them, and sort the blocks by how the machine fared."""
+def interleaved(
+    run: Pass, reference: Reference, limit_s: float, clock: Clock = wall_clock, *, patience_s: float | None = None
+) -> Blocks:
+    """Time a candidate in blocks, the reference between them, and sort the blocks by how the machine fared.
+
+    Args:
+        run: One pass of the candidate.
+        reference: What is timed beside it.
+        limit_s: Stop after this long where the figure is to be trusted, however wide its interval.
+        clock: Times one pass.
+        patience_s: Stop after this long in any case; by default `PATIENCE` times the limit.
+    """
+    patience_s = PATIENCE * limit_s if patience_s is None else patience_s
     blocks, load = Blocks(), Load()
     start, before = time.perf_counter(), reference.block_ms()
     while True:
@@ -182,8 +194,7 @@ def interleaved(run: Pass, reference: Reference, limit_s: float, clock: Clock = 
             time.sleep(PAUSE_S)
         blocks.reference_ms.append(after)
         before = after
-        patience = 1 if blocks.is_trusted() else PATIENCE
-        if blocks.is_enough() or time.perf_counter() - start > limit_s * patience:
+        if blocks.is_enough() or time.perf_counter() - start > (limit_s if blocks.is_trusted() else patience_s):
             return blocks
 
 
