@@ -144,17 +144,17 @@ def held_against(quiet_ms: Sequence[float], figures: Sequence[Latency], within: 
     """Return how figures compare with quiet ones."""
     strays = [f.median_ms / ms - 1 for f, ms in zip(figures, quiet_ms, strict=True)]
     trusted = [i for i, f in enumerate(figures) if f.trusted]
-    tau = None
+    tau: float | None = None
     if len(trusted) > 1:
-        [*found] = kendalltau([quiet_ms[i] for i in trusted], [figures[i].median_ms for i in trusted])
-        tau = float(found[0])
+        order = [[quiet_ms[i] for i in trusted], [figures[i].median_ms for i in trusted]]
+        tau = kendalltau(*order).correlation  # pyright: ignore[reportAttributeAccessIssue]
     return {
         "figures": len(figures),
         "trusted": len(trusted),
         "stray_of_the_median": statistics.median(f.median_ms for f in figures) / statistics.median(quiet_ms) - 1,
         "worst_trusted_stray": max((abs(strays[i]) for i in trusted), default=None),
         "trusted_but_further_than_wanted": sum(abs(strays[i]) > within for i in trusted),
-        "kendall_tau_of_trusted": tau,
+        "kendall_tau_of_trusted": None if tau is None else float(tau),
         "strays": strays,
         "all": [dataclasses.asdict(f) for f in figures],
     }

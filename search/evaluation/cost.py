@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +24,8 @@ from search.evaluation.counting import Count, WrittenOut, count
 from search.evaluation.host import cache_folder, network_code, versions
 from search.files import replace_file
 from search.types import InputSize, stable_hash
+
+M = TypeVar("M", bound=nn.Module)
 
 MIB = 2**20
 
@@ -153,7 +155,7 @@ def deploy_form(config: HFIRConfig) -> HydraFusionIR:
         return as_deployed(fuse(build_model(config)))
 
 
-def as_deployed(model: HydraFusionIR) -> HydraFusionIR:
+def as_deployed(model: M) -> M:
     """Return a network in eval mode and channels-last memory, as it is measured."""
     return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hfir.errors import ExportError
 from hfir.export import export_model
 from hfir.model import HydraFusionIR
 from search.types import EvaluationError, InputError
@@ -84,7 +83,6 @@ def pass_of(model: nn.Module, image: Tensor, *, runtime: str, threads: int) -> P
 
     Raises:
         EvaluationError: If the runtime cannot run the network.
-        InputError: If the runtime takes HydraFusionIR alone.
     """
     return RUNTIMES[runtime](model, image, threads)
 
@@ -134,22 +132,25 @@ def _compiled(model: nn.Module, image: Tensor, threads: int) -> Pass:
 def _onnx(model: nn.Module, image: Tensor, threads: int) -> Pass:
     import onnxruntime
 
-    if not isinstance(model, HydraFusionIR):
-        raise InputError(
-            f"runtime onnxruntime: writes HydraFusionIR networks only, not {type(model).__name__}.\n"
-            "  Use runtime torch or compile."
-        )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3  # errors only
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            exported = export_model(model, Path(folder), format="onnx", name="measured")
-        except ExportError as error:
-            raise EvaluationError(f"no ONNX file to measure: {error}") from error
-        session = onnxruntime.InferenceSession(exported.path.read_bytes(), options, providers=["CPUExecutionProvider"])
+    program = _onnx_program(model, image)
+    session = onnxruntime.InferenceSession(program, options, providers=["CPUExecutionProvider"])
     feed = {"input": image.contiguous().numpy()}
     return lambda: session.run(None, feed)
+
+
+def _onnx_program(model: nn.Module, image: Tensor) -> bytes:
+    """Return an ONNX file: of our networks the one that is shipped, of others one for this size of image."""
+    try:
+        if not isinstance(model, HydraFusionIR):
+            exported = torch.onnx.export(model, (image,), dynamo=True, verbose=False, input_names=["input"])
+            return b"" if exported is None else exported.model_proto.SerializeToString()
+        with tempfile.TemporaryDirectory() as folder:
+            return export_model(model, Path(folder), format="onnx", name="measured").path.read_bytes()
+    except Exception as error:  # ours, or whatever the exporter raises: it has no common base
+        raise EvaluationError(f"no ONNX file to measure: {error}") from error
 
 
 RUNTIMES: Mapping[str, Callable[[Any, Tensor, int], Pass]] = {

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from hfir.errors import ConfigError, WeightsError
@@ -27,10 +24,8 @@ from search.evaluation.cost import (
 from search.evaluation.counting import Count, count
 from search.evaluation.latency import measure_latency
 from search.evaluation.plan import CostPlan
+from search.references.loading import deploy_form, load_module
 from search.types import Cost, InputError
-
-PROBE_PX = 16
-"""Side of the image that a module is tried on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,23 +75,12 @@ def module_subject(path: str, args: Mapping[str, Any], *, in_channels: int, upsc
         upscale: Factor between input and output side.
 
     Raises:
-        InputError: If it cannot be imported or built, or its output has another shape.
+        InputError: If it cannot be imported or built, or does not restore an image.
     """
-    model = _built(path, args)
-    image = torch.rand(1, in_channels, PROBE_PX, PROBE_PX)
-    try:
-        with torch.inference_mode():
-            output = model(image)
-    except Exception as error:  # whatever somebody's network raises
-        raise InputError(f"{path}: {_said(error)} on an image {list(image.shape)}.\n  Check --channels.") from error
-    expected = [1, in_channels, PROBE_PX * upscale, PROBE_PX * upscale]
-    if not isinstance(output, torch.Tensor) or list(output.shape) != expected:
-        found = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise InputError(
-            f"{path}: for {list(image.shape)} it returns {found}, not {expected}.\n  Check --upscale and --channels."
-        )
-    params = sum(p.numel() for p in model.parameters()) / 1e6
-    return Subject(path, model.to(memory_format=torch.channels_last), in_channels, params, params)  # pyright: ignore[reportCallIssue]
+    model = load_module(path, args, in_channels=in_channels, upscale=upscale, folder=str(Path.cwd()))
+    deployed = as_deployed(deploy_form(model))
+    params, trained = (sum(p.numel() for p in form.parameters()) / 1e6 for form in (deployed, model))
+    return Subject(path, deployed, in_channels, trained, params)
 
 
 def measure_subject(subject: Subject, plan: CostPlan) -> Cost:
@@ -140,24 +124,3 @@ def count_subject(subject: Subject, plan: CostPlan) -> Count:
         return count_network(subject.model.config, plan.macs_at)
     image = random_image(subject.in_channels, plan.macs_at)
     return count(subject.model, image, written_out=WRITTEN_OUT, by_module=True)
-
-
-def _built(path: str, args: Mapping[str, Any]) -> nn.Module:
-    name, _, attribute = path.partition(":")
-    if not name or not attribute:
-        raise InputError(f"--module {path}: no import path.\n  Write package.module:Factory, e.g. my_net:MyNet.")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))  # as python -m does
-    try:
-        factory = getattr(importlib.import_module(name), attribute)
-        model = factory(**args)
-    except Exception as error:  # whatever somebody's code raises
-        raise InputError(f"--module {path}: {_said(error)}.\n  Check the path and --args.") from error
-    if not isinstance(model, nn.Module):
-        raise InputError(f"--module {path}: returns {type(model).__name__}.\n  A factory returns a torch.nn.Module.")
-    return model.eval()
-
-
-def _said(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

@@ -17,7 +17,7 @@ from search.evaluation.latency import (
     remembered_latency,
 )
 from search.evaluation.reference import Reference, size_class, time_block
-from search.types import InputError, InputSize, Latency
+from search.types import EvaluationError, InputError, InputSize, Latency
 
 AT = InputSize(width=24, height=24)
 
@@ -265,9 +265,20 @@ def test_a_runtime_or_a_device_that_is_not_there_is_said(runtime: str, device: s
         measure_latency(model, AT, threads=1, runtime=runtime, device=device)
 
 
-def test_onnx_runtime_takes_our_networks_only():
-    with pytest.raises(InputError, match="HydraFusionIR networks only, not Conv2d"):
-        measure_latency(torch.nn.Conv2d(3, 3, 1), AT, threads=1, runtime="onnxruntime", in_channels=3)
+def test_onnx_runtime_takes_any_network():
+    figure = measure_latency(
+        torch.nn.Conv2d(2, 3, 1).eval(), AT, threads=1, runtime="onnxruntime", in_channels=2, limit_s=0.05
+    )
+    assert figure.runtime.startswith("onnxruntime 1.")
+
+
+def test_what_onnx_cannot_say_is_an_error_with_the_reason():
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(EvaluationError, match="no ONNX file to measure"):
+        measure_latency(Odd().eval(), AT, threads=1, runtime="onnxruntime", in_channels=2)
 
 
 def test_any_network_can_be_timed():

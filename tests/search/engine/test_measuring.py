@@ -80,13 +80,13 @@ def test_a_preset_is_shown_part_by_part():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--module", "somebodys_net"), "no import path"),
+        (("--module", "somebodys_net"), "is no import path"),
         (("--module", "somebodys_net:odd"), "returns int"),
-        (("--module", "somebodys_net:nothing"), "AttributeError"),
-        (("--module", "somebodys_net:make"), "Check --upscale and --channels"),
+        (("--module", "somebodys_net:nothing"), "has no nothing"),
+        (("--module", "somebodys_net:make"), "The task's scale is 1"),
         (("--module", "somebodys_net:make", "--args", "{width: 8}"), "is not JSON"),
         (("--module", "somebodys_net:make", "--args", "[8]"), "no JSON object"),
-        (("--module", "somebodys_net:make", "--channels", "1"), "RuntimeError"),
+        (("--module", "somebodys_net:make", "--channels", "1"), "raises RuntimeError"),
         (("efficient", "--module", "somebodys_net:make"), "one of the two"),
         (("nowhere",), "no such file"),
         (("efficient", "--at", "160"), "WIDTHxHEIGHT"),
