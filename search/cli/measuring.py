@@ -1,99 +1,182 @@
-"""`measure`: one network beside a run's, measured and trained as its candidates are."""
+"""`measure`: one network on this machine; the candidates of a run on another device."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from rich.console import Console
+from rich.table import Table
 
-from search.cli.showing import conditions, print_json, reference_records
-from search.cli.tables import output_console, reference_table
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
-from search.executors import ProcessExecutor
-from search.experiment import Experiment, load_experiment
-from search.references.plan import ReferencePlan
-from search.report import write_all
-from search.store import JOURNAL, RunStore, hold
-from search.study import References
-from search.types import HFIRSearchError, InputError, Study
+from search.cli.showing import print_json
+from search.cli.tables import output_console
+from search.evaluation.counting import Count, ModuleCount
+from search.evaluation.plan import CostPlan
+from search.evaluation.runtimes import check_device
+from search.measuring.bundle import SCRIPT, write_bundle
+from search.measuring.importing import import_latencies
+from search.measuring.networks import Subject, count_subject, measure_subject, module_subject, preset_subject
+from search.types import Cost, InputError, InputSize, to_json
 
 
 def measure_network(
-    where: str, *, module: str | None, network: str | None, args: str, name: str | None, as_json: bool
+    preset: str | None,
+    *,
+    module: str | None,
+    args: str | None,
+    channels: int,
+    upscale: int,
+    at: str,
+    macs_at: str | None,
+    threads: int,
+    runtime: str,
+    device: str,
+    by_module: bool,
+    as_json: bool,
 ) -> None:
-    """Measure and train one network; keep and show it beside the front where a run is given.
-
-    Args:
-        where: Folder of a run, or an experiment file.
-        module: Import path of a factory, looked for in the current folder first.
-        network: Instead: a built-in one.
-        args: Its arguments, a JSON object.
-        name: What it is called.
-        as_json: Print JSON instead of a table.
+    """Measure a preset or any module and print what it costs.
 
     Raises:
-        InputError: If the network cannot be had, or the data or the folder cannot be used.
-        HFIRSearchError: If it cannot be measured or trained.
+        InputError: If the network, a size, the runtime or the device cannot be used.
+        EvaluationError: If the runtime cannot run the network, or an operation cannot be counted.
     """
-    folder = Path(where) if (Path(where) / JOURNAL).is_file() else None
-    source = where if folder is None else str(folder / "experiment.yaml")
-    experiment, plan = load_experiment(source), _plan(source, module, network, args, name)
-    if folder is None:
-        with TemporaryDirectory() as empty:
-            study = _measured(experiment, plan, Path(empty))
-    else:
-        study = _measured(experiment, plan, folder)
-        write_all(study)
-    alone = replace(study, facts={**study.facts, "references": {plan.name: study.facts["references"][plan.name]}})
+    check_device(device, runtime)
+    latency_at = _size("--at", at)
+    counted_at = latency_at if macs_at is None else _size("--macs-at", macs_at)
+    plan = CostPlan(
+        macs_at=counted_at, latency_at=latency_at, threads=threads, limits=(), runtime=runtime, device=device
+    )
+    subject = _subject(preset, module, args, channels, upscale)
+    if by_module:
+        _show_modules(subject, plan, count_subject(subject, plan), as_json=as_json)
+        return
+    with Console(stderr=True).status("measuring …"):
+        cost = measure_subject(subject, plan)
     if as_json:
-        print_json({"run": study.name, **reference_records(alone)})
+        print_json({"network": subject.name, "cost": to_json(cost)})
     else:
-        console = output_console()
-        console.print(reference_table(alone))
-        console.print(conditions(study), style="dim", highlight=False)
-        if folder is not None:
-            console.print(f"Kept in {folder}; see {folder / 'report.html'}", highlight=False)
-    [reference] = alone.references
-    if reference.reason:
-        raise HFIRSearchError(f"{plan.name}: {reference.reason}\n  {reference.failure.strip()}")
+        _show_cost(subject, cost)
 
 
-def _plan(source: str, module: str | None, network: str | None, args: str, name: str | None) -> ReferencePlan:
-    """Return the network that the options mean, checked as if it stood in the file."""
-    if (module is None) == (network is None):
-        raise InputError("--module and --network: give one of them.\n  A network of your own, or a built-in one.")
-    try:
-        given = json.loads(args)
-    except ValueError as error:
-        raise InputError(f"--args {args}: not JSON ({error}).\n  Write an object: '{{\"width\": 32}}'.") from error
-    named = {"name": name, "module": module, "network": network, "args": given}
-    written = json.dumps([{key: value for key, value in named.items() if value is not None}])
-    [plan] = load_experiment(source, [f"references={written}"]).references
-    return replace(plan, source="--network" if module is None else "--module", line=None)
-
-
-def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Study:
-    """Do all that is to be done for one reference, in a run's folder."""
-    evaluator, executor = ProxyEvaluator(experiment.evaluation_plan()), ProcessExecutor(1, start_worker)
-    with hold(folder), Console(stderr=True).status("starting") as status:
-        store = RunStore(
-            folder,
-            name=experiment.name,
-            objectives=experiment.objectives,
-            identity=experiment.identity,
-            spec=experiment.spec,
+def bundle_run(run: Path, out: Path, *, every: bool, as_json: bool) -> None:
+    """Write candidates of a run for another device, and say what to do with them."""
+    with Console(stderr=True).status("writing …") as status:
+        bundled = write_bundle(
+            run, out, every=every, onlooker=lambda done, of: status.update(f"writing ONNX file {done + 1} of {of} …")
         )
-        rungs, seed = experiment.proxy.rungs, experiment.search.seed
-        references = References([plan], store, rungs=rungs, seed=seed, complete=False)
-        references.begin()
-        try:
-            while step := references.trying(store.study()) or references.next_step(store.study()):
-                status.update(step.phase)
-                for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):
-                    references.take(step.kind, outcome)
-        finally:
-            executor.close()
-        return store.study()
+    if as_json:
+        print_json({**dataclasses.asdict(bundled), "folder": str(bundled.folder)})
+        return
+    console = output_console()
+    console.print(f"{out}: {len(bundled.trials)} networks and {SCRIPT}", highlight=False, soft_wrap=True)
+    for number, reason in bundled.failed.items():
+        console.print(f"without trial {number}: {reason}", highlight=False, markup=False)
+    console.print(
+        f"Copy the folder to the device, run  python {SCRIPT}  there (it needs onnxruntime and numpy), and bring\n"
+        f"results.csv back:  hfir-search measure import {run} results.csv --name NAME",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def import_run(run: Path, file: Path, *, name: str | None) -> None:
+    """Keep the latencies of another device with a run."""
+    name = name or file.stem
+    number = import_latencies(run, file, name=name)
+    console = output_console()
+    console.print(f"{number} latencies of {name} are kept with {run}", highlight=False, soft_wrap=True)
+    console.print(f"Look:  hfir-search front {run} --on {name}", highlight=False, soft_wrap=True)
+
+
+def _subject(preset: str | None, module: str | None, args: str | None, channels: int, upscale: int) -> Subject:
+    if (preset is None) == (module is None):
+        raise InputError(
+            "give a PRESET or --module, one of the two.\n  Presets are folders, files or names (efficient)."
+        )
+    if module is None:
+        return preset_subject(str(preset))
+    try:
+        keywords = json.loads(args or "{}")
+    except json.JSONDecodeError as error:
+        raise InputError(f"--args {args}: is not JSON ({error}).\n  Write e.g. '{{\"width\": 32}}'.") from error
+    if not isinstance(keywords, dict):
+        raise InputError(f"--args {args}: is no JSON object.\n  Write keyword arguments, e.g. '{{\"width\": 32}}'.")
+    return module_subject(module, keywords, in_channels=channels, upscale=upscale)
+
+
+def _size(option: str, text: str) -> InputSize:
+    width, _, height = text.lower().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) > 0 and int(height) > 0):
+        raise InputError(f"{option} {text}: no size.\n  Write WIDTHxHEIGHT of the network's input, e.g. 640x360.")
+    return InputSize(width=int(width), height=int(height))
+
+
+def _show_cost(subject: Subject, cost: Cost) -> None:
+    table = Table(box=None, title=f"{subject.name}, deploy form, batch 1", title_justify="left", title_style="bold")
+    for heading, justify in (("figure", "left"), ("value", "right"), ("holds for", "left")):
+        table.add_column(heading, justify=justify)  # pyright: ignore[reportArgumentType]
+    for row in _rows(cost):
+        table.add_row(*row)
+    console = output_console()
+    console.print(table)
+    if cost.latency is not None and cost.latency.doubt:
+        console.print(f"{cost.latency.doubt}; measure again on a quiet one", highlight=False)
+
+
+def _rows(cost: Cost) -> list[tuple[str, str, str]]:
+    rows = [
+        ("parameters (M)", f"{cost.params_m:.6f}", f"training form {cost.params_train_m:.6f}"),
+        ("  of them active", f"{cost.params_active_m:.6f}", "for one image"),
+        ("MACs (G)", f"{cost.macs_g:.5f}", f"input {cost.macs_at}; FLOPs are twice that"),
+        ("activations (M)", f"{cost.activations_m or 0.0:.4f}", f"input {cost.macs_at}"),
+    ]
+    if cost.peak_mem_mib is not None:
+        rows.append(("peak memory (MiB)", f"{cost.peak_mem_mib:.1f}", f"input {cost.peak_mem_at}, eager torch"))
+    if cost.latency is not None:
+        at = cost.latency
+        mark = "?" if at.doubt else ""
+        interval = f"95 % interval {at.low_ms:.2f} to {at.high_ms:.2f}, {at.repeats} passes"
+        rows.append(("latency (ms)", f"{at.median_ms:.2f}{mark}", interval))
+        rows.append(("", "", f"input {at.at}, {at.runtime}, {at.device}, threads {at.threads}"))
+        rows.append(("", "", at.host))
+    return rows
+
+
+def _show_modules(subject: Subject, plan: CostPlan, counted: Count, *, as_json: bool) -> None:
+    if as_json:
+        modules = [{**dataclasses.asdict(m), "share": _share(m.macs, counted.macs)} for m in counted.modules]
+        conditions = {"at": str(plan.macs_at), "macs": counted.macs, "activations": counted.activations}
+        print_json({"network": subject.name, **conditions, "kinds": dict(counted.kinds), "modules": modules})
+        return
+    title = f"{subject.name}, deploy form, input {plan.macs_at}: multiply-accumulates by module"
+    table = Table(box=None, title=title, title_justify="left", title_style="bold")
+    table.add_column("module", no_wrap=True)
+    for heading in ("params", "MACs", "share", "activations"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for module in _worth_a_line(counted.modules):
+        figures = (f"{module.macs:,}", f"{_share(module.macs, counted.macs):.1%}", f"{module.activations:,}")
+        table.add_row(_indented(module), f"{module.params:,}", *(figures if module.macs else ("", "", "")))
+    console = output_console()
+    console.print(table)
+    kinds = ", ".join(
+        f"{kind} {_share(macs, counted.macs):.1%}" for kind, macs in sorted(counted.kinds.items()) if macs
+    )
+    console.print(f"By kind of operation: {kinds}", highlight=False)
+
+
+def _worth_a_line(modules: Sequence[ModuleCount]) -> list[ModuleCount]:
+    """Leave out what costs nothing: activation functions, identities, containers that are not called."""
+    return [m for m in modules if m.macs or m.params]
+
+
+def _indented(module: ModuleCount) -> str:
+    depth = module.path.count(".") + 1 if module.path else 0
+    name = module.path.rpartition(".")[2] or "whole network"
+    return f"{'  ' * depth}{name} ({module.name})"
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

@@ -18,11 +18,22 @@ class Admission:
         cost: As far as it was measured: the first limit that is missed ends the measuring.
         margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
         reason: Which limit is missed, with the figures; empty where the candidate is admitted.
+
+    A latency that is not to be trusted decides all the same: a neighbour only makes it longer, so one within its limit
+    is within it, and one over it is rejected with its doubt in the reason. Both are said (`doubt`).
     """
 
     cost: Cost
     margins: Mapping[str, float]
     reason: str
+
+    @property
+    def doubt(self) -> str:
+        """What is doubtful about the decision, in words; empty where nothing is."""
+        doubt = "" if self.cost.latency is None else self.cost.latency.doubt
+        if not doubt or "latency_ms" not in self.margins:
+            return doubt
+        return f"{doubt}; {'rejected' if self.margins['latency_ms'] > 0 else 'within its limit'} all the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

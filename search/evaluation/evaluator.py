@@ -18,7 +18,7 @@ from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.answers import Admission, Baseline
-from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
@@ -90,12 +90,19 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
         model = deploy_form(config)
         cost = dataclasses.replace(
             cost,
-            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at),
+            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at, device=plan.cost.device),
             peak_mem_at=str(plan.cost.latency_at),
         )
         margins = _margins(plan.cost, cost)
         if not _over(margins):
-            latency = remembered_latency(model, plan.cost.latency_at, plan.cost.threads, remeasure=plan.cost.remeasure)
+            latency = remembered_latency(
+                model,
+                plan.cost.latency_at,
+                plan.cost.threads,
+                remeasure=plan.cost.remeasure,
+                runtime=plan.cost.runtime,
+                device=plan.cost.device,
+            )
             cost = dataclasses.replace(cost, latency=latency)
             margins = _margins(plan.cost, cost)
     if not _over(margins):
@@ -157,20 +164,23 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
 
 def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
     """Return what can be counted without running the network."""
-    counts = count_parameters(config)
+    counts = static_counts(config, plan.macs_at)
     return Cost(
-        params_m=counts.deploy_m,
-        params_train_m=counts.train_m,
-        params_active_m=counts.active_m,
-        macs_g=count_macs_g(config, plan.macs_at),
+        params_m=counts.params.deploy_m,
+        params_train_m=counts.params.train_m,
+        params_active_m=counts.params.active_m,
+        macs_g=counts.macs_g,
         macs_at=str(plan.macs_at),
+        activations_m=counts.activations_m,
     )
 
 
 def _measured(plan: CostPlan, model: HydraFusionIR, cost: Cost, *, limit_s: float) -> Cost:
     """Add to a cost what has to be measured: latency, not as remembered, and memory."""
-    latency = measure_latency(model, plan.latency_at, plan.threads, limit_s=limit_s)
-    memory = peak_memory_mib(model, plan.latency_at)
+    latency = measure_latency(
+        model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=limit_s
+    )
+    memory = peak_memory_mib(model, plan.latency_at, device=plan.device)
     return dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.latency_at), latency=latency)
 
 

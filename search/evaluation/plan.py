@@ -44,6 +44,8 @@ class CostPlan:
         threads: Threads that the latency is measured with.
         limits: Costs and their upper limits, as pairs; the names are fields of `search.types.Cost`.
         remeasure: Take latencies anew even where this machine remembers them.
+        runtime: What runs networks while they are timed: torch, compile or onnxruntime.
+        device: Where: cpu or cuda:N.
     """
 
     macs_at: InputSize
@@ -51,6 +53,8 @@ class CostPlan:
     threads: int
     limits: tuple[tuple[str, float], ...]
     remeasure: bool = False
+    runtime: str = "torch"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from search.evaluation.quality import Quality, mean_quality, score
 from search.evaluation.routing import expert_use
 from search.evaluation.scalars import Scalars
 from search.evaluation.trainable import M, Searched, Trainable, build_copy, restored_by
+from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import PatchSampler
@@ -86,7 +87,8 @@ class Training(Generic[M]):
         start, first = time.perf_counter(), self.step
         losses: list[Tensor] = []
         while self.step < step:
-            losses.append(self._train_step())
+            with training_step():
+                losses.append(self._train_step())
             self.step += 1
             if on_step is not None:
                 on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])

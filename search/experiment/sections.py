@@ -306,10 +306,35 @@ def _limit(value: Any) -> Any:
     return value if isinstance(value, dict | Limit) else {"max": value}
 
 
+class LatencyLimit(Limit):
+    """An upper limit on the latency, the input size that it holds for, and what runs the network where."""
+
+    runtime: Literal["torch", "compile", "onnxruntime"] = Field(
+        default="torch",
+        description="What runs the network while it is timed: torch (eager), compile (torch.compile) or onnxruntime.",
+    )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda:\d+)$",
+        description="Where the latency is measured: cpu, or cuda:0, cuda:1, …",
+    )
+
+    @model_validator(mode="after")
+    def _runtime_runs_there(self) -> LatencyLimit:
+        if self.runtime == "onnxruntime" and self.device != "cpu":
+            raise fault(
+                "device", f"{self.device} and runtime onnxruntime do not go together.", "ONNX Runtime is timed on cpu."
+            )
+        return self
+
+
 _NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": 0}
 _MAX_SCHEMA = {"type": "object", "properties": {"max": _NUMBER_SCHEMA}, "additionalProperties": False}
 SizedLimit = Annotated[
     Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, Limit.model_json_schema()]})
+]
+LatencyField = Annotated[
+    LatencyLimit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, LatencyLimit.model_json_schema()]})
 ]
 PlainLimit = Annotated[Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, _MAX_SCHEMA]})]
 
@@ -322,8 +347,8 @@ class BudgetSection(Section):
         default=Limit(),
         description="Multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that).",
     )
-    latency_ms: SizedLimit = Field(
-        default=Limit(),
+    latency_ms: LatencyField = Field(
+        default=LatencyLimit(),
         description="Median time of one forward pass, in ms; the upper end of its interval counts.",
     )
     peak_mem_mib: PlainLimit = Field(

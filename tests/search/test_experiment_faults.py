@@ -177,6 +177,15 @@ EXPECTED = (
     ("at-with-three-numbers", 7, "budget.latency_ms.at: [640, 360, 3] has too many entries.", RULES["at"]),
     ("at-as-one-word", 4, 'budget.latency_ms.at: "640x360" is not a list.', RULES["at"]),
     ("at-of-parameters", 4, "budget.params_m.at: parameters have no input size.", "Remove `at`."),
+    ("unknown-runtime", 4, 'budget.latency_ms.runtime: "tensorrt" is not possible.', "torch (eager), compile"),
+    ("unknown-device", 4, 'budget.latency_ms.device: "gpu" is not a legal name.', "cpu, or cuda:0, cuda:1"),
+    (
+        "onnx-on-cuda",
+        4,
+        "budget.latency_ms.device: cuda:0 and runtime onnxruntime do not go together.",
+        "ONNX Runtime is timed on cpu.",
+    ),
+    ("runtime-of-macs", 4, "budget.macs_g.runtime: unknown key.", "Known keys are max, at."),
     # objectives, proxy, search, execution
     ("unknown-objective", 4, 'objectives: "psnr" is not possible.', "Did you mean psnr_db?"),
     ("objectives-without-cost", 4, "objectives: [psnr_db, ssim] names no cost.", RULES["objectives"]),
