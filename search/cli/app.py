@@ -405,6 +405,33 @@ def compare(
         show_comparison(run_folders, out=out, as_json=as_json)
 
 
+@measure_app.command("beside")
+def measure_beside(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
+        ),
+    ],
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
+    ] = None,
+    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
+    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring_beside import measure_beside as beside
+
+        beside(where, module=module, network=network, args=args, name=name, as_json=as_json)
+
+
 @app.command()
 def status(
     run_folder: RunArgument,
@@ -477,8 +504,14 @@ def restore(
 
 @app.command()
 def evaluate(
-    preset: Annotated[str, typer.Argument(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Argument(help="Folder of a preset, its .safetensors file, or bicubic.", show_default=False),
+    ],
     data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    upscale: Annotated[
+        int | None, typer.Option(help="With bicubic: shrink and enlarge by this.", min=2, max=4, show_default=False)
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -490,6 +523,17 @@ def evaluate(
     degraded: Annotated[
         Path | None, typer.Option(help="Folder of their degraded forms, same names; instead of a task.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Another network to compare with.", show_default="bicubic, or the input"),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,NAME,…", help="Of psnr, ssim, lpips and dists; the last two by pyiqa.")
+    ] = "psnr,ssim",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Score enlargements on RGB instead of luma.")] = False,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Score photographs too that the network was trained on or selected by.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
@@ -500,15 +544,20 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a trained network: PSNR and SSIM of each photograph, beside bicubic or the degraded input."""
+    """Score a trained network, or bicubic: PSNR and SSIM of each photograph, beside bicubic, the input or another."""
     with _exit_codes():
-        from search.cli.restoring import evaluate_preset
+        from search.cli.evaluating import evaluate_preset
 
         evaluate_preset(
             preset,
             folder=data,
+            upscale=upscale,
             task=task,
             degraded=degraded,
+            against=against,
+            metrics=metrics,
+            rgb=rgb,
+            seen=seen,
             device=device,
             half=half,
             tile_px=tile,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -81,7 +81,7 @@ class Director:
         if foreign:
             phase = f"measuring trial {foreign[0].number} on this machine"
             return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
-        trying = None if self._references is None else self._references.trying()
+        trying = None if self._references is None else self._references.trying(study)
         if trying is not None:
             return trying
         unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
@@ -98,7 +98,7 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        comparison = None if self._references is None else self._references.next_step()
+        comparison = None if self._references is None else self._references.next_step(study)
         return self._verification(study) if comparison is None else comparison
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
@@ -267,10 +267,10 @@ class Director:
 
     def _keep_baseline(self, baseline: Baseline) -> None:
         """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
-        for note in baseline.notes:
+        for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.study().facts:
-            self.store.note("baseline", asdict(baseline))
+            self.store.note("baseline", baseline.facts())
         foreign = self._foreign(self.store.study(), baseline.host)
         if foreign and not self._move:
             raise InputError(
