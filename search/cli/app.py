@@ -485,8 +485,14 @@ def restore(
 
 @app.command()
 def evaluate(
-    preset: Annotated[str, typer.Argument(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Argument(help="Folder of a preset, its .safetensors file, or bicubic.", show_default=False),
+    ],
     data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    upscale: Annotated[
+        int | None, typer.Option(help="With bicubic: shrink and enlarge by this.", min=2, max=4, show_default=False)
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -498,6 +504,17 @@ def evaluate(
     degraded: Annotated[
         Path | None, typer.Option(help="Folder of their degraded forms, same names; instead of a task.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Another network to compare with.", show_default="bicubic, or the input"),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,NAME,…", help="Of psnr, ssim, lpips and dists; the last two by pyiqa.")
+    ] = "psnr,ssim",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Score enlargements on RGB instead of luma.")] = False,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Score photographs too that the network was trained on or selected by.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
@@ -508,15 +525,20 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a trained network: PSNR and SSIM of each photograph, beside bicubic or the degraded input."""
+    """Score a trained network, or bicubic: PSNR and SSIM of each photograph, beside bicubic, the input or another."""
     with _exit_codes():
-        from search.cli.restoring import evaluate_preset
+        from search.cli.evaluating import evaluate_preset
 
         evaluate_preset(
             preset,
             folder=data,
+            upscale=upscale,
             task=task,
             degraded=degraded,
+            against=against,
+            metrics=metrics,
+            rgb=rgb,
+            seen=seen,
             device=device,
             half=half,
             tile_px=tile,

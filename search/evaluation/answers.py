@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
 from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.types import Cost, Measurement
@@ -38,6 +38,8 @@ class Baseline:
         notes: What was left out of the data, one line each.
         host: This machine.
         versions: Of what figures depend on.
+        photographs: What is trained and validated on, by content: `search.tasks.leaks.Seen` as JSON.
+        storage: Where processes have the photographs from; of this machine, so no record of a run holds it.
     """
 
     psnr_db: float
@@ -48,6 +50,14 @@ class Baseline:
     notes: tuple[str, ...]
     host: str
     versions: Mapping[str, str]
+    photographs: Mapping[str, Any] = field(default_factory=dict)
+    storage: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a run records, as plain values."""
+        recorded = asdict(self)
+        del recorded["storage"]
+        return recorded
 
 
 class Evaluator(Protocol):

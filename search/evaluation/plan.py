@@ -22,7 +22,7 @@ class TaskPlan:
     """
 
     kind: str
-    options: tuple[tuple[str, float | int], ...]
+    options: tuple[tuple[str, float | int | tuple[str, ...]], ...]
     channels: int
     folders: tuple[tuple[str, str], ...]
     seed: int
@@ -30,7 +30,8 @@ class TaskPlan:
     @property
     def upscale(self) -> int:
         """Enlargement; 1 for restoration."""
-        return int(dict(self.options).get("upscale", 1))
+        upscale = dict(self.options).get("upscale", 1)
+        return int(upscale) if isinstance(upscale, int | float) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

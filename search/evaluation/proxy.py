@@ -191,8 +191,8 @@ def restore_pair(model: nn.Module, pair: Pair) -> tuple[Tensor, list[Routing]]:
     A network that asks for the degradation is told it, where the pair knows it.
     """
     device = next(model.parameters(), torch.empty(0)).device
-    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-    label = None if pair.label is None else torch.tensor([pair.label], device=device)
+    degraded = torch.tensor(pair.degraded).permute(2, 0, 1)[None].to(device)
+    label = None if pair.skill is None else torch.tensor([pair.skill], device=device)
     with torch.inference_mode():
         made = restored_by(model, degraded.contiguous(memory_format=torch.channels_last), label)
     return made.images[0].permute(1, 2, 0), made.routings

@@ -18,6 +18,7 @@ from search.experiment.dimensions import build_space
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
+    FOLDERS,
     WITHIN_STRATA,
     BudgetSection,
     DataSection,
@@ -256,7 +257,7 @@ def _find(path: str | Path) -> Path:
 def _absolute_folders(data: DataSection, document: Document, folder: Path) -> DataSection:
     """Make folders absolute: those in the file stand relative to it, those of `--set` to the current folder."""
     changes: dict[str, str] = {}
-    for name in DataSection.model_fields:
+    for name in FOLDERS:
         value = getattr(data, name)
         if value is None or value == "embedded":
             continue

@@ -35,7 +35,7 @@ SAME_MEMORY = 0.02
 """Share by which peak memory may differ: versions of torch allocate differently."""
 SAME_LATENCY = 0.1
 """Share by which a latency on the same machine may differ; more only counts where the intervals are apart too."""
-_NOISY = ("denoise", "deblur", "mixed")
+_NOISY = ("denoise", "poisson", "deblur", "motion_blur", "defocus", "mixed")
 """Tasks whose validation photographs depend on a seed."""
 
 

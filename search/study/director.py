@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -255,10 +255,10 @@ class Director:
     def _keep_baseline(self, baseline: Baseline) -> None:
         """Keep what the run is compared with."""
         self._has_looked = True
-        for note in baseline.notes:
+        for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.study().facts:
-            self.store.note("baseline", asdict(baseline))
+            self.store.note("baseline", baseline.facts())
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
