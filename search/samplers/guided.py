@@ -1,14 +1,15 @@
 """Proposals where the front is expected to grow the most: what `auto` does after the warm-up.
 
 A Gaussian process for each objective says what untried points may reach (`search.samplers.model`). Asked are the
-neighbours of the front's members, one choice changed, and as many points from anywhere; proposed is the one with the
-largest expected improvement of the dominated volume (Emmerich, 2005), times the probability that it keeps to the
-budget. Costs are known before training, so whatever was measured teaches the models of costs, rejected or not.
+neighbours of the front's members, one choice changed, and as many points from anywhere, then the neighbours of the
+best of these; proposed is the one with the largest expected improvement of the dominated volume (Emmerich, 2005), times
+the probability that it keeps to the budget. Costs are known before training, so whatever was measured teaches the
+models of costs, rejected or not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.special import ndtr
@@ -18,11 +19,13 @@ from search.samplers.coding import Coding, Rows
 from search.samplers.improvement import improvement
 from search.samplers.known import QUALITIES, figures, matrix
 from search.samplers.model import Model, Prediction, fit
-from search.samplers.request import Request
+from search.samplers.request import WARM_UP, Request
 from search.types import Genotype, Trial
 
 POOL = 300
 """Neighbours, and points from anywhere, that are looked at for one proposal."""
+ROUNDS, CLIMBERS = 2, 6
+"""So often the neighbours of so many of the most promising are looked at, too."""
 DRAWS = 32
 """Outcomes that are imagined of each of them."""
 LEARNT_MOST = 400
@@ -72,13 +75,25 @@ def guided_point(request: Request) -> Genotype | None:
     if not len(pool):
         return None
     models = [Expectation(coding, rows, _levelled(told[:, i], n), rng) for i, n in enumerate(request.objectives)]
-    outcomes = [model.of(pool) for model in models]
-    reference = _reference(request, told[whole])
-    gain = _expected_gain(front, reference, outcomes, rng)
-    promise = gain * _within(request, coding, trials, rows, pool, rng)
-    if not promise.any():
-        promise = -np.stack([o.mean / (o.deviation + 1e-12) for o in outcomes], axis=1).min(axis=1)
-    return coding.decode(pool[int(np.argmax(promise))])
+    limits = {name: Expectation(coding, rows, figures(trials, name), rng) for name in request.limits}
+    reference, draws = _reference(request, told[whole]), rng.standard_normal((_draws(models), 1, len(models)))
+
+    def promise(points: Rows) -> Floats:
+        return _expected_gain(front, reference, [m.of(points) for m in models], draws) * _within(
+            request, limits, points
+        )
+
+    promised = promise(pool)
+    for _ in range(ROUNDS):
+        climbers = pool[np.argsort(-promised, kind="stable")[:CLIMBERS]]
+        more = _unseen(request, coding, np.concatenate([coding.neighbours(row, rng) for row in climbers]), pool)
+        if len(more):
+            pool, promised = np.concatenate((pool, more)), np.concatenate((promised, promise(more)))
+    if not promised.any():  # no growth is in sight anywhere: look where least is known
+        promised = np.max(
+            [m.of(pool).deviation / (np.ptp(told[whole], axis=0)[i] + 1e-9) for i, m in enumerate(models)], axis=0
+        )
+    return coding.decode(pool[int(np.argmax(promised))])
 
 
 def _believed(
@@ -115,36 +130,38 @@ def _levelled(values: Floats, name: str) -> Floats:
 
 
 def _reference(request: Request, told: Floats) -> Floats:
-    """Return the worst corner that volumes count to: the median quality so far, and the dearest cost or its limit."""
+    """Return the worst corner that volumes count to: the dearest cost or its limit, and, by turns, two qualities.
+
+    At odd proposals what is worse than the median of the first ones, which were spread over the space, counts for
+    nothing; at even ones all counts but what collapsed. The first finds good networks sooner, the second the cheap end.
+    """
     corner = told.max(axis=0)
     for column, name in enumerate(request.objectives):
         if name in QUALITIES:
-            corner[column] = float(np.median(told[:, column]))
+            first = told[:WARM_UP, column]
+            corner[column] = np.median(first) if request.index % 2 else _levelled(first, name).max()
         elif name in request.limits:
-            corner[column] = float(np.log2(request.limits[name]))
+            corner[column] = np.log2(request.limits[name])
     return corner
 
 
-def _expected_gain(
-    front: Floats, reference: Floats, outcomes: Sequence[Prediction], rng: np.random.Generator
-) -> Floats:
+def _draws(models: Sequence[Expectation]) -> int:
+    return DRAWS if len(models) <= 3 else DRAWS // 4
+
+
+def _expected_gain(front: Floats, reference: Floats, outcomes: Sequence[Prediction], draws: Floats) -> Floats:
     """Return the expected gain of volume, over outcomes drawn from the predictions; the same draws for all points."""
     mean = np.stack([o.mean for o in outcomes], axis=1)
     deviation = np.stack([o.deviation for o in outcomes], axis=1)
-    draws = DRAWS if len(outcomes) <= 3 else DRAWS // 4
-    imagined = mean + deviation * rng.standard_normal((draws, 1, len(outcomes)))
-    return improvement(front, reference, imagined).mean(axis=0)
+    return improvement(front, reference, mean + deviation * draws).mean(axis=0)
 
 
-def _within(
-    request: Request, coding: Coding, trials: Sequence[Trial], rows: Rows, pool: Rows, rng: np.random.Generator
-) -> Floats:
+def _within(request: Request, models: Mapping[str, Expectation], pool: Rows) -> Floats:
     """Return the probability of keeping to all limits."""
     probability = np.ones(len(pool))
     for name, limit in request.limits.items():
-        model = Expectation(coding, rows, figures(trials, name), rng)
-        if model.size:
-            expected = model.of(pool)
+        if models[name].size:
+            expected = models[name].of(pool)
             probability *= ndtr((np.log2(limit) - expected.mean) / expected.deviation)
     return probability
 
@@ -158,7 +175,8 @@ def _likely_within(
     pool = _unseen(request, coding, coding.draw(rng, POOL))
     if not len(pool):
         return None
-    return coding.decode(pool[int(np.argmax(_within(request, coding, trials, rows, pool, rng)))])
+    models = {name: Expectation(coding, rows, figures(trials, name), rng) for name in request.limits}
+    return coding.decode(pool[int(np.argmax(_within(request, models, pool)))])
 
 
 def _pool(request: Request, coding: Coding, members: Rows, rng: np.random.Generator) -> Rows:
@@ -169,9 +187,10 @@ def _pool(request: Request, coding: Coding, members: Rows, rng: np.random.Genera
     return np.concatenate((near, _unseen(request, coding, coding.draw(rng, POOL))))
 
 
-def _unseen(request: Request, coding: Coding, rows: Rows) -> Rows:
-    """Return the rows, each once, that are none of the points proposed before."""
+def _unseen(request: Request, coding: Coding, rows: Rows, known: Rows | None = None) -> Rows:
+    """Return the rows, each once, that are none of the points proposed before, nor among the known."""
     seen = {row.tobytes() for row in coding.encode(t.genotype for t in request.trials)}
+    seen |= set() if known is None else {row.tobytes() for row in known}
     kept: list[int] = []
     for index, row in enumerate(rows):
         name = row.tobytes()

@@ -190,7 +190,12 @@ EXPECTED = (
     ("supervision-of-two", 4, "proxy.routing_supervision: 2 is too large.", "degradation, 0..1; mixed tasks only."),
     ("keep-nothing", 4, "proxy.keep: 0 is too small.", "0 < keep <= 1."),
     ("no-trials", 4, "search.trials: 0 is too small.", "Candidates to train, 1..1000000"),
-    ("unknown-sampler", 4, 'search.sampler: "bayes" is not possible.', "auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local."),
+    (
+        "unknown-sampler",
+        4,
+        'search.sampler: "bayes" is not possible.',
+        "auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
+    ),
     ("no-workers", 4, "execution.workers: 0 is too small.", "a number, 1..1024, or auto"),
     ("unknown-workers", 4, 'execution.workers: "all" is not a whole number.', "a number, 1..1024, or auto"),
     ("classes-fall", 4, "deploy.classes_ms: [30, 10] does not rise.", "Write latencies in rising order, each once."),
