@@ -30,6 +30,8 @@ DRAWS = 32
 """Outcomes that are imagined of each of them."""
 LEARNT_MOST = 400
 """Models learn from the latest so many trials."""
+WIDE_EVERY = 4
+"""Every so many proposals the cheap end of the front counts, too."""
 FEWEST = 4
 """Below so many measured candidates nothing is expected of anything."""
 
@@ -71,7 +73,8 @@ def guided_point(request: Request) -> Genotype | None:
     whole = np.isfinite(told).all(axis=1) & _admitted(request, trials)
     front = told[whole][non_dominated_mask(told[whole])]
     members = rows[whole][non_dominated_mask(told[whole])]
-    pool = _pool(request, coding, members, rng)
+    unseen = _Unseen(coding.encode(t.genotype for t in request.trials))
+    pool = _pool(unseen, coding, members, rng)
     if not len(pool):
         return None
     models = [Expectation(coding, rows, _levelled(told[:, i], n), rng) for i, n in enumerate(request.objectives)]
@@ -86,7 +89,7 @@ def guided_point(request: Request) -> Genotype | None:
     promised = promise(pool)
     for _ in range(ROUNDS):
         climbers = pool[np.argsort(-promised, kind="stable")[:CLIMBERS]]
-        more = _unseen(request, coding, np.concatenate([coding.neighbours(row, rng) for row in climbers]), pool)
+        more = unseen.of(np.concatenate([coding.neighbours(row, rng) for row in climbers]))
         if len(more):
             pool, promised = np.concatenate((pool, more)), np.concatenate((promised, promise(more)))
     if not promised.any():  # no growth is in sight anywhere: look where least is known
@@ -132,14 +135,14 @@ def _levelled(values: Floats, name: str) -> Floats:
 def _reference(request: Request, told: Floats) -> Floats:
     """Return the worst corner that volumes count to: the dearest cost or its limit, and, by turns, two qualities.
 
-    At odd proposals what is worse than the median of the first ones, which were spread over the space, counts for
-    nothing; at even ones all counts but what collapsed. The first finds good networks sooner, the second the cheap end.
+    Mostly, what is worse than the median of the first proposals, which were spread over the space, counts for nothing;
+    at every fourth proposal all counts but what collapsed. The one finds good networks sooner, the other the cheap end.
     """
     corner = told.max(axis=0)
     for column, name in enumerate(request.objectives):
         if name in QUALITIES:
             first = told[:WARM_UP, column]
-            corner[column] = np.median(first) if request.index % 2 else _levelled(first, name).max()
+            corner[column] = np.median(first) if request.index % WIDE_EVERY else _levelled(first, name).max()
         elif name in request.limits:
             corner[column] = np.log2(request.limits[name])
     return corner
@@ -172,32 +175,39 @@ def _likely_within(
     """Return a point that probably keeps to the limits, while little more is known than what missed them."""
     if not request.limits or not trials:
         return None
-    pool = _unseen(request, coding, coding.draw(rng, POOL))
+    pool = _Unseen(coding.encode(t.genotype for t in request.trials)).of(coding.draw(rng, POOL))
     if not len(pool):
         return None
     models = {name: Expectation(coding, rows, figures(trials, name), rng) for name in request.limits}
     return coding.decode(pool[int(np.argmax(_within(request, models, pool)))])
 
 
-def _pool(request: Request, coding: Coding, members: Rows, rng: np.random.Generator) -> Rows:
+def _pool(unseen: _Unseen, coding: Coding, members: Rows, rng: np.random.Generator) -> Rows:
     """Return points that were not proposed yet: neighbours of the front, and others from anywhere."""
     near = np.concatenate([coding.neighbours(row, rng) for row in members]) if len(members) else members
     near = near[np.argsort(rng.random(len(near)), kind="stable")]
-    near = _unseen(request, coding, near)[:POOL]
-    return np.concatenate((near, _unseen(request, coding, coding.draw(rng, POOL))))
+    return np.concatenate((unseen.of(near, most=POOL), unseen.of(coding.draw(rng, POOL))))
 
 
-def _unseen(request: Request, coding: Coding, rows: Rows, known: Rows | None = None) -> Rows:
-    """Return the rows, each once, that are none of the points proposed before, nor among the known."""
-    seen = {row.tobytes() for row in coding.encode(t.genotype for t in request.trials)}
-    seen |= set() if known is None else {row.tobytes() for row in known}
-    kept: list[int] = []
-    for index, row in enumerate(rows):
-        name = row.tobytes()
-        if name not in seen:
-            seen.add(name)
-            kept.append(index)
-    return rows[kept]
+class _Unseen:
+    """Lets each point pass once, and those proposed before never.
+
+    Args:
+        rows: [n, p] what was proposed before.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._seen = {row.tobytes() for row in rows}
+
+    def of(self, rows: Rows, most: int | None = None) -> Rows:
+        """Return the first `most` rows that did not pass before."""
+        kept: list[int] = []
+        for index, row in enumerate(rows):
+            name = row.tobytes()
+            if name not in self._seen and (most is None or len(kept) < most):
+                self._seen.add(name)
+                kept.append(index)
+        return rows[kept]
 
 
 def _admitted(request: Request, trials: Sequence[Trial]) -> np.ndarray:
