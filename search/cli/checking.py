@@ -13,6 +13,7 @@ from search.cli.tables import output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
 from search.runtime import worker_count
 from search.types import EvaluationError
@@ -30,6 +31,7 @@ def check_experiment(path: str, overrides: list[str], *, as_json: bool) -> None:
         return
     console.print(_space_table(experiment))
     console.print(_summary_table(experiment, found, workers))
+    console.print(calibration_words(experiment), style="dim", highlight=False)
     for note in found.baseline.notes:
         console.print(f"data: {note}", style="dim", highlight=False)
 

@@ -21,6 +21,7 @@ from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.runtime import run_folder, worker_count
@@ -66,6 +67,7 @@ def run_experiment(
             spec=experiment.spec,
         )
         YAML().dump(experiment.spec, folder / "experiment.yaml")
+        _tell_calibration(experiment, store, errors)
         finished = _search(
             experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
         )
@@ -73,6 +75,14 @@ def run_experiment(
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
+    """Say whether the early rungs can be trusted, and keep it for the report."""
+    words = calibration_words(experiment)
+    errors.print(words, style="dim", highlight=False)
+    if store.study().facts.get("calibration") != words:
+        store.note("calibration", words)
 
 
 def _search(

@@ -283,6 +283,8 @@ def _size(at: tuple[int, int]) -> InputSize:
 # Training and search ------------------------------------------------------------------------------
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+WITHIN_STRATA = "within_strata"
+"""How promotions compare candidates where the file says nothing (ADR 8)."""
 
 
 class ProxySection(Section):
@@ -314,6 +316,26 @@ class ProxySection(Section):
         le=1,
         description="Weight of what teaches routers which expert is for which degradation, 0..1; mixed tasks only.",
     )
+
+    rank_by: Literal["within_strata", "extrapolated", "value"] = Field(
+        default=WITHIN_STRATA,
+        description="What promotions compare is within_strata (quality, among equal `levels`), extrapolated (what "
+        "`predictor` expects at the last rung, among all) or value (quality, among all).",
+    )
+    predictor: Folder | None = Field(
+        default=None,
+        description="rank_by extrapolated: the file predictor.json of a calibration, relative to the experiment file.",
+    )
+
+    @model_validator(mode="after")
+    def _predictor_where_it_counts(self) -> ProxySection:
+        if self.rank_by == "extrapolated" and self.predictor is None:
+            raise fault(
+                "rank_by",
+                "extrapolated needs a predictor.",
+                "Name its file under proxy.predictor; `hfir-search calibrate` writes one.",
+            )
+        return self
 
     @model_validator(mode="after")
     def _rungs_rise(self) -> ProxySection:
@@ -495,6 +517,16 @@ class ExperimentFile(Section):
                 "proxy.routing_supervision",
                 f"{weight:g} asks for the degradation of each patch, which {silent} not tell.",
                 "Only task mixed, its degradations made here, has labels: choose it, or remove routing_supervision.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_extrapolated_is_an_objective(self) -> ExperimentFile:
+        if self.proxy.rank_by == "extrapolated" and {"psnr_db", "ssim"} & set(self.objectives) != {"psnr_db"}:
+            raise fault(
+                "proxy.rank_by",
+                "extrapolated expects a PSNR, which is not the one quality among the objectives.",
+                "Let objectives name psnr_db and not ssim, or choose within_strata.",
             )
         return self
 

@@ -178,6 +178,7 @@ def _view(study: Study) -> dict[str, Any]:
         "funnel": _funnel(study),
         "lines": len(parallel_trials(study)),
         "agreement": _agreement_table(study),
+        "calibration": str(study.facts.get("calibration", "")),
         "importance": _importance_table(found),
         "importance_of": [_importance_words(importance) for importance in found],
         "photographs": read_pictures(study.folder),

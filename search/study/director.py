@@ -15,9 +15,9 @@ from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, value_of
 from search.pareto import pareto_front
 from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
+from search.schedulers import WITHIN_LEVELS, promotions
 from search.study.paths import checkpoint_path, scalars_path
-from search.study.problem import Described, Problem
+from search.study.problem import Described, Problem, Ranked
 from search.study.records import Store
 from search.study.references import REFERENCE_KINDS, References
 from search.study.steps import Job, Kind, Step
@@ -200,13 +200,14 @@ class Director:
         fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
         if fresh:
             return self._train(fresh, rung=0)
+        ranking = self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS
         for rung in range(len(self.problem.proxy.rungs) - 1):
             chosen = promotions(
                 study.trials,
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
-                stratum=lambda t: t.genotype.values.get("levels"),
+                ranking=ranking,
             )
             if chosen:
                 return self._train(chosen, rung=rung + 1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
+from search.schedulers import Ranking
 from search.space import SearchSpace
 from search.types import Genotype
 
@@ -94,4 +95,14 @@ class Problem(Protocol):
         Raises:
             hfir.ConfigError: If it stands for nothing legal.
         """
+        ...
+
+
+@runtime_checkable
+class Ranked(Protocol):
+    """A problem that says what promotions compare; of others, candidates of equal levels are compared."""
+
+    @property
+    def ranking(self) -> Ranking:
+        """What is compared at a rung, and among whom."""
         ...
