@@ -19,7 +19,7 @@ from search.samplers.coding import Coding, Rows
 from search.samplers.improvement import improvement
 from search.samplers.known import QUALITIES, figures, matrix
 from search.samplers.model import Model, Prediction, fit
-from search.samplers.request import WARM_UP, Request
+from search.samplers.request import Request
 from search.types import Genotype, Trial
 
 POOL = 300
@@ -135,14 +135,14 @@ def _levelled(values: Floats, name: str) -> Floats:
 def _reference(request: Request, told: Floats) -> Floats:
     """Return the worst corner that volumes count to: the dearest cost or its limit, and, by turns, two qualities.
 
-    Mostly, what is worse than the median of the first proposals, which were spread over the space, counts for nothing;
-    at every fourth proposal all counts but what collapsed. The one finds good networks sooner, the other the cheap end.
+    Mostly, what is worse than the median so far counts for nothing, so demands rise with what is found; at every fourth
+    proposal all counts but what collapsed. The one finds good networks sooner, the other the cheap end.
     """
     corner = told.max(axis=0)
     for column, name in enumerate(request.objectives):
         if name in QUALITIES:
-            first = told[:WARM_UP, column]
-            corner[column] = np.median(first) if request.index % WIDE_EVERY else _levelled(first, name).max()
+            levelled = _levelled(told[:, column], name)
+            corner[column] = np.median(levelled) if request.index % WIDE_EVERY else levelled.max()
         elif name in request.limits:
             corner[column] = np.log2(request.limits[name])
     return corner
