@@ -197,9 +197,12 @@ def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
         one = by_name.get(("auto", way))
         if one is not None and base is not None:
             saved = saving(one, base)
+            reached = f"the share {saved.share:.3f} that {BASELINE} reaches at its end in half of the seeds"
             lines.append(
-                f"{one.label} needs {saved.steps:,.0f} steps for the share {saved.share:.3f} that {BASELINE} reaches "
-                f"at its end in half of the seeds, which needs {saved.other_steps:,.0f}: {saved.ratio:.2f} of them."
+                f"{one.label} needs {saved.steps:,.0f} steps for {reached}, which needs {saved.other_steps:,.0f}: "
+                f"{saved.ratio:.2f} of them (medians)."
+                if np.isfinite(saved.steps)
+                else f"{one.label} does not reach {reached}, in half of its own."
             )
     return lines
 

@@ -36,7 +36,8 @@ def draw_courses(table: Table, contenders: tuple[Contender, ...], *, title: str,
         missing = np.array([1.0 - _shares_at_steps(contender, count) for count in steps])
         bands = [mean_of(row) for row in missing]
         colour, line = COLOURS[place % len(COLOURS)], LINES[place % len(LINES)]
-        panel.plot(steps, [max(b.mean, LEAST_REGRET) for b in bands], line, color=colour, label=contender.label)  # pyright: ignore[reportArgumentType]
+        means = [max(band.mean, LEAST_REGRET) for band in bands]
+        panel.plot(steps, means, linestyle=line, color=colour, label=contender.label)
         lows, highs = ([max(value, LEAST_REGRET) for value in side] for side in zip(*[b[1:] for b in bands]))  # noqa: B905
         panel.fill_between(steps, lows, highs, color=colour, alpha=0.12, linewidth=0)
     panel.set_xscale("log")

@@ -77,7 +77,7 @@ class Saving(NamedTuple):
     """How few of another's steps a contender needs for what that one reached in the end."""
 
     share: float
-    """The other's mean share at its end."""
+    """The other's median share at its end."""
     steps: float
     """Median of the contender's steps to that share; infinite where half of its searches never reach it."""
     other_steps: float
@@ -94,9 +94,14 @@ def saving(one: Contender, other: Contender) -> Saving:
 
     The hypervolume is the median over the other's searches at their end, so that half of them reach it.
     """
-    share = float(np.median([course.shares[-1] for course in other.courses]))
-    steps = [float(np.median([steps_to(course, share) for course in each.courses])) for each in (one, other)]
+    share = _median([course.shares[-1] for course in other.courses])
+    steps = [_median([steps_to(course, share) for course in each.courses]) for each in (one, other)]
     return Saving(share, *steps)
+
+
+def _median(values: Sequence[float]) -> float:
+    """Return the lower median: a value that occurs, so that infinities are not averaged."""
+    return float(np.quantile(values, 0.5, method="lower"))
 
 
 def behind_chance(one: Contender, chance: Contender, evaluations: int) -> list[tuple[int, float]]:

@@ -164,6 +164,8 @@ def test_a_saving_compares_steps_to_what_the_other_ends_with():
     assert saving(fast, slow) == (0.8, 20.0, 30.0)
     assert saving(fast, slow).ratio == pytest.approx(2 / 3)
     assert np.isinf(saving(slow, fast).steps)
+    mixed = Contender(sampler="m", scheduler="full", courses=(course("m", 0, (0.1, 0.5)), course("m", 1, (0.1, 0.6))))
+    assert saving(mixed, mixed) == (0.5, 20.0, 20.0)
 
 
 def test_falling_behind_chance_is_told_from_twenty_candidates_on():
@@ -198,10 +200,16 @@ def test_fidelity_rises_with_the_rung_and_ends_with_the_seeds(table: Table):
 
 def test_figures_hold_a_curve_a_contender_and_a_point_a_rung(table: Table):
     found = contenders(
-        [bench(table, sampler=name, seed=s, evaluations=20) for name in ("random", "qmc") for s in (0, 1)]
+        [
+            bench(table, sampler=name, scheduler=way, seed=s, evaluations=20)
+            for name in ("random", "qmc", "local")
+            for way in ("full", "halving")
+            for s in (0, 1)
+        ]
     )
     panel = draw_courses(table, found, title="made").axes[0]
-    assert [line.get_label() for line in panel.get_lines()] == ["random", "qmc"]
+    assert [line.get_label() for line in panel.get_lines()] == [contender.label for contender in found]
+    assert len(found) == 6
     fidelity = fidelity_of(table)
     assert fidelity is not None
     assert len(draw_fidelity(table, fidelity).axes[0].containers) == 2
