@@ -7,7 +7,7 @@ run that was stopped proposes what the unbroken run would have proposed.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -29,7 +29,9 @@ def proposal_seed(run_seed: int, index: int, purpose: int = 0) -> int:
     return int(np.random.SeedSequence([run_seed, index, purpose]).generate_state(1)[0])
 
 
-def build_sampler(name: str, *, seed: int, index: int, space: SearchSpace, front: Sequence[Genotype]) -> BaseSampler:
+def build_sampler(
+    name: str, *, seed: int, index: int, space: SearchSpace, front: Callable[[], Sequence[Genotype]]
+) -> BaseSampler:
     """Return the sampler for one proposal.
 
     `auto` begins at the small end of the space (the smallest value of every number), so that the front reaches it;
@@ -41,15 +43,15 @@ def build_sampler(name: str, *, seed: int, index: int, space: SearchSpace, front
         seed: Of this proposal.
         index: Of this proposal, from 0.
         space: What is searched.
-        front: The front's members so far.
+        front: Returns the front's members so far; only called where they count.
     """
     if name == "auto" and index == 0:
         return GivenPoint(smallest_point(space))
     if name == "random" or (name == "auto" and index < WARM_UP):
         return GivenPoint(space.sample(seed))
-    if name == "auto" and index % 2 and front:
-        chosen = front[seed % len(front)]
-        return GivenPoint(space.mutate(chosen, seed))
+    members = front() if name == "auto" and index % 2 else ()
+    if members:
+        return GivenPoint(space.mutate(members[seed % len(members)], seed))
     if name == "nsga2":
         return NSGAIISampler(population_size=20, seed=seed)
     with warnings.catch_warnings():  # optuna 5.0 still calls `group` experimental

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from itertools import islice, takewhile
 from typing import Any, TypeVar
 
 import optuna
@@ -17,7 +18,7 @@ from search.executors import Outcome
 from search.pareto import pareto_front
 from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
 from search.schedulers import promotions
-from search.store import RunStore
+from search.store import RunStore, TrialIndex
 from search.study.paths import checkpoint_path, scalars_path
 from search.study.problem import Described, Problem
 from search.types import (
@@ -26,10 +27,8 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
-    Study,
     Trial,
     TrialState,
-    stable_hash,
     to_json,
 )
 
@@ -99,98 +98,100 @@ class Director:
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
-        study = self.store.study()
         if not self._has_looked:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
+        unmeasured = self.store.index.unmeasured()
         if unmeasured:
             phase = f"measuring trial {unmeasured[0].number}"
             return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._job(unmeasured[0], rung=0),))
-        may_propose = not self._spent(study) and not self._nothing_left(study)
-        if may_propose and not self._is_closed(study):
+        may_propose = not self._is_spent() and not self._nothing_left()
+        if may_propose and not self._is_closed():
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        training = self._training(study)
+        training = self._training()
         if training is not None:
             return training
         if may_propose:
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        if study.in_state(TrialState.RUNNING):
+        if self.store.index.count(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        return self._verification(study)
+        return self._verification()
 
     def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
 
         Raises:
             InputError: If the data cannot be used.
+            StoreError: If the record cannot be written.
         """
-        if kind is Kind.LOOK:
-            self._keep_baseline(value_of(outcome))
-            return
-        trial = self._trial(outcome)
-        if kind is Kind.REMEASURE:
-            self._keep_verification(trial, value_of(outcome))
-        elif outcome.error is not None:
-            self._fail(trial, outcome)
-        elif kind is Kind.ADMIT:
-            self._keep_admission(trial, value_of(outcome))
-        else:
-            self._keep_measurement(trial, value_of(outcome))
+        with self.store.together(durable=kind is not Kind.ADMIT):
+            if outcome.job is None:
+                self._keep_baseline(value_of(outcome))
+                return
+            trial = self.store.index[outcome.job.number]
+            if kind is Kind.REMEASURE:
+                self._keep_verification(trial, value_of(outcome))
+            elif outcome.error is not None:
+                self._fail(trial, outcome)
+            elif kind is Kind.ADMIT:
+                self._keep_admission(trial, value_of(outcome))
+            else:
+                self._keep_measurement(trial, value_of(outcome))
 
     # -- proposing ---------------------------------------------------------------------------------
 
     def propose(self) -> None:
         """Ask for one candidate and record it; illegal and repeated ones are told at once and cost nothing."""
-        study = self.store.study()
-        last = study.trials[-1].generation if study.trials else 0
-        generation = last + 1 if self._is_closed(study) else last
-        index, seed = len(study.trials), self.problem.search.seed
-        self.store.optuna.sampler = self._sampler(study, index)
-        trial, genotype = propose(self.store.optuna, self.problem.space)
-        described, fault = self._decode(genotype)
-        number = self.store.record_proposal(
-            trial,
-            genotype=genotype,
-            seed=proposal_seed(seed, index, purpose=1),
-            generation=generation,
-            config=None if described is None else described.to_dict(),
-        )
-        twin = _twin(study, genotype, described)
-        if twin is not None:
-            self.store.finish(number, TrialState.DUPLICATE, reason=f"same network as trial {twin}")
-        elif described is None:
-            self.store.finish(number, TrialState.INFEASIBLE, reason=fault, constraint="legal")
+        index, seed = len(self.store.index), self.problem.search.seed
+        last = next(self.store.index.newest_first(), None)
+        generation = 0 if last is None else last.generation + self._is_closed()
+        with self.store.together(durable=False):
+            self.store.optuna.sampler = self._sampler(index)
+            trial, genotype = propose(self.store.optuna, self.problem.space)
+            described, fault = self._decode(genotype)
+            config = None if described is None else described.to_dict()
+            twin = self.store.index.twin(genotype.key, config)
+            number = self.store.record_proposal(
+                trial,
+                genotype=genotype,
+                seed=proposal_seed(seed, index, purpose=1),
+                generation=generation,
+                config=config,
+            )
+            if twin is not None:
+                self.store.finish(number, TrialState.DUPLICATE, reason=f"same network as trial {twin}")
+            elif described is None:
+                self.store.finish(number, TrialState.INFEASIBLE, reason=fault, constraint="legal")
 
-    def _is_closed(self, study: Study) -> bool:
+    def _is_closed(self) -> bool:
         """Say whether the last generation has all its candidates, so that they may be trained."""
-        if not study.trials:
-            return False
-        members = [t for t in study.in_state(*ADMITTED) if t.generation == study.trials[-1].generation]
+        members = _last_generation(self.store.index)
         full = len(members) >= self.problem.search.generation
-        return full or self._spent(study) or any(t.measurements for t in members)
+        return full or self._is_spent() or any(t.measurements for t in members)
 
-    def _spent(self, study: Study) -> bool:
-        return len(study.in_state(*ADMITTED)) >= self.problem.search.trials
+    def _is_spent(self) -> bool:
+        return self.store.index.count(*ADMITTED) >= self.problem.search.trials
 
-    def _nothing_left(self, study: Study) -> str:
-        if len({t.key for t in study.trials}) >= self.problem.space.size:
+    def _nothing_left(self) -> str:
+        if len(self.store.index.keys) >= self.problem.space.size:
             return f"all {self.problem.space.size} points of the space were considered"
-        if _dry(study) >= DRY_BEFORE_END:
+        if _dry(self.store.index) >= DRY_BEFORE_END:
             return f"the last {DRY_BEFORE_END} proposals were all over the budget, illegal or duplicates"
         return ""
 
-    def _sampler(self, study: Study, index: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, index: int) -> optuna.samplers.BaseSampler:
         """Return the sampler for the next proposal; a stuck one gives way to chance."""
         space, search = self.problem.space, self.problem.search
         seed = proposal_seed(search.seed, index)
-        if _dry(study) < DRY_BEFORE_RANDOM:
-            front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
-            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=front)
+        if _dry(self.store.index) < DRY_BEFORE_RANDOM:
+            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=self._front)
         if space.size <= SMALL_SPACE:
-            seen = {t.key for t in study.trials}
-            unseen = [g for g in space.enumerate() if g.key not in seen]
+            unseen = [g for g in space.enumerate() if g.key not in self.store.index.keys]
             return GivenPoint(unseen[seed % len(unseen)])
         return GivenPoint(space.sample(seed))
+
+    def _front(self) -> list[Genotype]:
+        """Return the front's members so far; of a long run this is not for nothing."""
+        return [t.genotype for t in pareto_front(self.store.index.trials, self.problem.objectives).members]
 
     def _decode(self, genotype: Genotype) -> tuple[Described | None, str]:
         try:
@@ -213,14 +214,16 @@ class Director:
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _training(self, study: Study) -> Step | None:
+    def _training(self) -> Step | None:
         """Return the training of what waits for its first rung, else of what the lowest rung promotes."""
-        fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
+        fresh = self.store.index.waiting(0)
         if fresh:
             return self._train(fresh, rung=0)
         for rung in range(len(self.problem.proxy.rungs) - 1):
+            if not self.store.index.waiting(rung + 1):
+                continue
             chosen = promotions(
-                study.trials,
+                self.store.index.trials,
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
@@ -272,20 +275,20 @@ class Director:
         self._has_looked = True
         for note in baseline.notes:
             log.info("study=%s data=%r", self.problem.name, note)
-        if "baseline" not in self.store.study().facts:
+        if "baseline" not in self.store.facts:
             self.store.note("baseline", asdict(baseline))
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
-        study = self.store.study()
-        if not self._spent(study):
-            reason = self._nothing_left(study)
+        if not self._is_spent():
+            reason = self._nothing_left()
             self.store.note("ended_early", reason)
             log.warning("study=%s ended_early=%r", self.problem.name, reason)
-        for trial in study.in_state(TrialState.RUNNING):
-            last = trial.last
-            where = "before its first rung" if last is None else f"after {last.step} steps"
-            self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
+        with self.store.together():
+            for trial in self.store.study().in_state(TrialState.RUNNING):
+                last = trial.last
+                where = "before its first rung" if last is None else f"after {last.step} steps"
+                self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
 
     def finish(self) -> None:
         """Keep for how many trials the run is finished; asked for more, it goes on."""
@@ -294,26 +297,25 @@ class Director:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do under the present number of trials."""
-        return int(self.store.study().facts.get("finished", 0)) >= self.problem.search.trials
+        return int(self.store.facts.get("finished", 0)) >= self.problem.search.trials
 
-    def _verification(self, study: Study) -> Step | None:
+    def _verification(self) -> Step | None:
         """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
-        verified = study.facts.get("verified", {})
-        for trial in pareto_front(study.trials, self.problem.objectives).members:
+        verified = self.store.facts.get("verified", {})
+        for trial in pareto_front(self.store.index.trials, self.problem.objectives).members:
             if str(trial.number) not in verified:
                 phase = f"measuring trial {trial.number} of the front again"
                 return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(trial, rung=0),))
         return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
 
     def _keep_verification(self, trial: Trial, admission: Admission) -> None:
-        facts = self.store.study().facts
         doubt = _doubt(admission.cost)
         if doubt:
             log.warning("study=%s trial=%d measured_again=%r", self.problem.name, trial.number, doubt)
         elif admission.reason:
-            withdrawn = {str(trial.number): f"measured again at the end: {admission.reason}"}
-            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | withdrawn)
-        self.store.note("verified", dict(facts.get("verified", {})) | {str(trial.number): to_json(admission.cost)})
+            reason = f"measured again at the end: {admission.reason}"
+            self.store.note("withdrawn", reason, trial=trial.number)
+        self.store.note("verified", to_json(admission.cost), trial=trial.number)
 
     # -- jobs --------------------------------------------------------------------------------------
 
@@ -329,10 +331,6 @@ class Director:
             scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
         )
 
-    def _trial(self, outcome: Outcome[CandidateJob | None, Any]) -> Trial:
-        number = outcome.job.number if outcome.job is not None else -1
-        return next(t for t in self.store.study().trials if t.number == number)
-
 
 def value_of(outcome: Outcome[J, R]) -> R:
     """Return a job's answer; raises its error where it has none."""
@@ -343,24 +341,17 @@ def value_of(outcome: Outcome[J, R]) -> R:
     return outcome.value
 
 
-def _dry(study: Study) -> int:
-    """Return how many of the last proposals in a row were free."""
-    dry = 0
-    for trial in reversed(study.trials):
-        if trial.state in ADMITTED:
-            break
-        dry += 1
-    return dry
+def _last_generation(index: TrialIndex) -> list[Trial]:
+    """Return the candidates of the last generation that cost a trial."""
+    last = next(index.newest_first(), None)
+    same = takewhile(lambda t: last is not None and t.generation == last.generation, index.newest_first())
+    return [t for t in same if t.state in ADMITTED]
 
 
-def _twin(study: Study, genotype: Genotype, described: Described | None) -> int | None:
-    """Return the earlier trial with the same genotype or the same network, if any."""
-    fingerprint = None if described is None else stable_hash(described.to_dict())
-    for trial in study.trials:
-        same_network = trial.config is not None and stable_hash(dict(trial.config)) == fingerprint
-        if trial.key == genotype.key or same_network:
-            return trial.number
-    return None
+def _dry(index: TrialIndex) -> int:
+    """Return how many of the last proposals in a row were free; no more than what ends a run are counted."""
+    newest = islice(index.newest_first(), DRY_BEFORE_END)
+    return sum(1 for _ in takewhile(lambda t: t.state not in ADMITTED, newest))
 
 
 def _doubt(cost: Cost | None) -> str:

@@ -34,7 +34,9 @@ def proposals(name: str, count: int, stop_at: int | None = None) -> list[Genotyp
             resumed = new_study()
             resumed.add_trials(study.get_trials())
             study = resumed
-        study.sampler = build_sampler(name, seed=proposal_seed(5, index), index=index, space=SPACE, front=found[-2:])
+        study.sampler = build_sampler(
+            name, seed=proposal_seed(5, index), index=index, space=SPACE, front=lambda: found[-2:]
+        )
         trial, genotype = propose(study, SPACE)
         width = int(genotype["width"])
         study.tell(trial, [width + len(str(genotype["attention"])), width * int(genotype["levels"])])
@@ -66,7 +68,7 @@ def test_auto_begins_at_the_small_end():
 def test_after_the_warm_up_auto_changes_members_of_the_front():
     member = SPACE.sample(1)
     study = new_study()
-    study.sampler = build_sampler("auto", seed=9, index=13, space=SPACE, front=[member])
+    study.sampler = build_sampler("auto", seed=9, index=13, space=SPACE, front=lambda: [member])
     _, genotype = propose(study, SPACE)
     shared = [n for n in member.values if n in genotype.values]
     assert sum(member[n] != genotype[n] for n in shared) == 1
