@@ -73,6 +73,14 @@ def run(
         str | None,
         typer.Option(metavar="URI", help="Log each trained candidate to MLflow, e.g. sqlite:///mlflow.db."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the records in a database: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE.",
+            show_default="a journal in the folder",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -91,6 +99,7 @@ def run(
             remeasure=remeasure,
             tensorboard=tensorboard,
             mlflow=mlflow,
+            storage=storage,
             quiet=quiet,
             as_json=as_json,
         )

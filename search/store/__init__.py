@@ -7,15 +7,18 @@ be drawn again from the store. Beside the journal lie files that are derived fro
 from search.store.holding import LOCK, hold, is_held
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, repair_journal
-from search.store.run import RunStore, read_study, times_of
+from search.store.places import POINTER
+from search.store.run import RunStore, opened, read_study, times_of
 
 __all__ = [
     "JOURNAL",
     "LOCK",
+    "POINTER",
     "RunStore",
     "TrialIndex",
     "hold",
     "is_held",
+    "opened",
     "read_study",
     "repair_journal",
     "times_of",

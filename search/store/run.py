@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,19 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from search.store.holding import Lease
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, Journal, open_journal, read_journal
+from search.store.places import (
+    Place,
+    checked_url,
+    open_database,
+    read_pointer,
+    reading,
+    shown,
+    unreachable,
+    write_pointer,
+)
 from search.store.records import (
     COST,
     FACT,
@@ -56,12 +67,14 @@ class RunStore:
         objectives: Names in `OBJECTIVES`.
         identity: Hash of all that decides what a trial means.
         spec: The experiment as resolved.
-        storage: Where the records go instead of the journal in the folder, e.g. `optuna.storages.InMemoryStorage()`
-            for a run that leaves nothing behind.
+        storage: Where the records are instead of the journal in the folder: the URL of a database, which the folder
+            then remembers, or one of Optuna's, e.g. `optuna.storages.InMemoryStorage()` for a run that leaves nothing
+            behind.
 
     Raises:
-        InputError: If the folder holds a run of another identity.
-        StoreError: If the journal is damaged before its last line.
+        InputError: If the folder or the database holds another run, or the URL cannot be used.
+        StoreError: If the journal is damaged before its last line, the database cannot be reached, or another driver
+            is at work on the study.
     """
 
     def __init__(
@@ -72,22 +85,80 @@ class RunStore:
         objectives: tuple[str, ...],
         identity: str,
         spec: Mapping[str, Any],
-        storage: BaseStorage | None = None,
+        storage: str | BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
         self._journal: Journal | None = None
-        if storage is None:
-            storage, self._journal = open_journal(folder / JOURNAL)
-        self._storage = storage
+        self._place = None if isinstance(storage, BaseStorage) else self._placed(storage)
+        self._lease: Lease | None = None
+        self._closing = ExitStack()
+        with self._in_words():
+            self._storage = storage if isinstance(storage, BaseStorage) else self._opened()
+        try:
+            with self._in_words():
+                self._take_up(identity, spec)
+        except BaseException:
+            self.close()
+            raise
+
+    def _opened(self) -> BaseStorage:
+        if self._place is None:
+            storage, self._journal = open_journal(self.folder / JOURNAL)
+        else:
+            storage, database = open_database(self._place.url, create=True)
+            self._closing.callback(database.engine.dispose)
+        return storage
+
+    def _placed(self, url: str | None) -> Place | None:
+        """Return the database that is asked for, or that the folder points to; None for the journal."""
+        known = read_pointer(self.folder)
+        if url is None:
+            return known
+        place = Place(url=checked_url(url), study=self.name)
+        if known is not None and known.url != place.url:
+            raise InputError(
+                f"{self.folder}: the records of this run lie in {shown(known.url)}, not in {shown(place.url)}.\n"
+                "  Leave --storage out to go on, or give another folder with --out."
+            )
+        if (self.folder / JOURNAL).is_file():
+            raise InputError(
+                f"{self.folder}: this run has its records here, in {JOURNAL}.\n"
+                "  Leave --storage out to go on, or give another folder with --out."
+            )
+        return place
+
+    def _take_up(self, identity: str, spec: Mapping[str, Any]) -> None:
         self.optuna = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=[_direction(objective) for objective in objectives],
+            storage=self._storage,
+            study_name=self.name,
+            directions=[_direction(objective) for objective in self.objectives],
             load_if_exists=True,
         )
-        self._study_id = storage.get_study_id_from_name(name)
+        self._study_id = self._storage.get_study_id_from_name(self.name)
+        if self._place is not None:
+            self._take_up_in(self._place)
         self._claim(identity, spec)
         self._read_all()
+
+    def _take_up_in(self, place: Place) -> None:
+        """Make sure that a study in a database is this folder's, and nobody else's now."""
+        count = len(self.optuna.get_trials(deepcopy=False))
+        if count and read_pointer(self.folder) is None:
+            raise InputError(
+                f"{shown(place.url)} holds a study {place.study} already, with {count} candidates, whose checkpoints "
+                f"are not in {self.folder}.\n"
+                "  Give the folder that it was begun in with --out, or give the experiment another name."
+            )
+        self._lease = Lease(self.optuna, self.folder)
+        self._lease.acquire()
+        self._closing.callback(self._lease.release)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_pointer(self.folder, place)
+
+    def close(self) -> None:
+        """Give a database back; a journal needs nothing. Nothing is lost where this is not called."""
+        with self._in_words():
+            self._closing.close()
 
     def _claim(self, identity: str, spec: Mapping[str, Any]) -> None:
         known = self.optuna.user_attrs
@@ -137,8 +208,23 @@ class RunStore:
         Raises:
             StoreError: If it cannot be written; the store is of no use any more, the records are as they were.
         """
-        with nullcontext() if self._journal is None else self._journal.together(durable=durable):
+        if self._lease is not None:
+            self._lease.check()
+        with self._in_words(), nullcontext() if self._journal is None else self._journal.together(durable=durable):
             yield
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Say what is wrong where a record cannot be written or read."""
+        try:
+            yield
+        except OSError as error:
+            raise StoreError(
+                f"{self.folder / JOURNAL}: the record cannot be written ({error.strerror or error}).\n"
+                "  Everything recorded so far is kept. Make room, then give the same command again: it goes on."
+            ) from error
+        except optuna.exceptions.StorageInternalError as error:
+            raise unreachable("the store" if self._place is None else self._place.url, error) from error
 
     def note(self, key: str, value: Any, *, trial: int | None = None) -> None:
         """Keep a fact about the run as a whole; with `trial`, about one of its trials.
@@ -148,12 +234,13 @@ class RunStore:
             value: Plain JSON.
             trial: Number of the trial; the facts of that name are then a mapping by number, as text.
         """
-        self.optuna.set_user_attr(f"{FACT}{key}" if trial is None else f"{FACT}{key}:{trial}", value)
-        self._facts = facts_of(self._storage.get_study_user_attrs(self._study_id))
-        if trial is not None:
-            self._read_again(trial)  # what is known of it may overrule its state
-        elif key == "withdrawn":
-            self._read_all()
+        with self.together():
+            self.optuna.set_user_attr(f"{FACT}{key}" if trial is None else f"{FACT}{key}:{trial}", value)
+            self._facts = facts_of(self._storage.get_study_user_attrs(self._study_id))
+            if trial is not None:
+                self._read_again(trial)  # what is known of it may overrule its state
+            elif key == "withdrawn":
+                self._read_all()
 
     def record_proposal(
         self,
@@ -172,8 +259,9 @@ class RunStore:
             "generation": generation,
             "config": config,
         }
-        trial.set_user_attr(PROPOSAL, proposal)
-        self._read_again(trial.number)
+        with self.together():
+            trial.set_user_attr(PROPOSAL, proposal)
+            self._read_again(trial.number)
         return trial.number
 
     def record_cost(self, number: int, cost: Cost, margins: Mapping[str, float]) -> None:
@@ -183,13 +271,14 @@ class RunStore:
             for name, margin in margins.items():
                 self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", margin)
             self._storage.set_trial_user_attr(trial_id, COST, to_json(cost))
-        self._read_again(number)
+            self._read_again(number)
 
     def record_measurement(self, trial: Trial, measurement: Measurement) -> None:
         """Keep what a rung showed."""
         key = f"{MEASUREMENT}{len(trial.measurements)}"
-        self._storage.set_trial_user_attr(self._trial_id(trial.number), key, to_json(measurement))
-        self._read_again(trial.number)
+        with self.together():
+            self._storage.set_trial_user_attr(self._trial_id(trial.number), key, to_json(measurement))
+            self._read_again(trial.number)
 
     def finish(
         self,
@@ -218,24 +307,24 @@ class RunStore:
                 self._storage.set_trial_system_attr(trial_id, f"constraints:{constraint}", 1.0)
             self._storage.set_trial_user_attr(trial_id, OUTCOME, outcome)
             self.optuna.tell(number, values=values, state=OPTUNA_STATE[state])
-        self._read_again(number)
+            self._read_again(number)
 
     def close_lost_proposals(self) -> int:
         """Tell off what an earlier driver had asked for but not recorded; return how many.
 
         A candidate whose end was recorded but not told is told now.
         """
-        lost = 0
-        for frozen in self.optuna.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-            if not is_recorded(frozen):
-                self.optuna.tell(frozen.number, state=optuna.trial.TrialState.FAIL)
-                lost += 1
-            elif OUTCOME in frozen.user_attrs:
-                trial = trial_of(frozen, {})
-                values = [trial.value(o) or 0.0 for o in self.objectives]
-                complete = trial.state is TrialState.COMPLETE
-                self.optuna.tell(frozen.number, values=values if complete else None, state=OPTUNA_STATE[trial.state])
-        return lost
+        with self.together():
+            begun = self.optuna.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
+            lost = [frozen.number for frozen in begun if not is_recorded(frozen)]
+            for number in lost:
+                self.optuna.tell(number, state=optuna.trial.TrialState.FAIL)
+            for trial in (trial_of(frozen, {}) for frozen in begun if OUTCOME in frozen.user_attrs):
+                values = (
+                    [trial.value(o) or 0.0 for o in self.objectives] if trial.state is TrialState.COMPLETE else None
+                )
+                self.optuna.tell(trial.number, values=values, state=OPTUNA_STATE[trial.state])
+        return len(lost)
 
     def _read_again(self, number: int) -> None:
         self.index.put(trial_of(self._storage.get_trial(self._trial_id(number)), self._facts))
@@ -249,8 +338,24 @@ def read_study(folder: Path) -> Study:
 
     Raises:
         InputError: If the folder holds no run, or none yet.
-        StoreError: If the journal is damaged before its last line.
+        StoreError: If the journal is damaged before its last line, or the database cannot be reached.
     """
+    with opened(folder) as study:
+        return study_of(folder, study)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[optuna.Study]:
+    """Open a run as Optuna's study, to read; wherever its records lie. Raises what `read_study` does."""
+    place = read_pointer(folder)
+    if place is None:
+        yield _journal_study(folder)
+    else:
+        with reading(place) as study:
+            yield study
+
+
+def _journal_study(folder: Path) -> optuna.Study:
     path = folder / JOURNAL
     if not path.is_file():
         raise InputError(
@@ -263,17 +368,27 @@ def read_study(folder: Path) -> Study:
         raise InputError(f"{folder}: holds no run yet ({JOURNAL} is empty).\n  Start it, or look again in a moment.")
     if len(summaries) != 1:
         raise StoreError(f"{path}: holds {len(summaries)} studies, not one. It was not written by hfir-search.")
-    return study_of(folder, optuna.load_study(study_name=summaries[0], storage=storage))
+    return optuna.load_study(study_name=summaries[0], storage=storage)
 
 
 def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     """Return when a run proposed its first candidate and when it last wrote, in UTC; None before the first one."""
+    place = read_pointer(folder)
+    if place is not None:
+        with reading(place) as study:
+            return _times_in(study)
     path = folder / JOURNAL
     begun = _BEGUN.search(path.read_bytes()) if path.is_file() else None
     if begun is None:
         return None
     first = datetime.fromisoformat(begun[1].decode())
     return first.astimezone(UTC), datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
+
+
+def _times_in(study: optuna.Study) -> tuple[datetime, datetime] | None:
+    trials = study.get_trials(deepcopy=False)
+    times = [t for trial in trials for t in (trial.datetime_start, trial.datetime_complete) if t is not None]
+    return (min(times).astimezone(UTC), max(times).astimezone(UTC)) if times else None
 
 
 def _direction(objective: str) -> StudyDirection:
