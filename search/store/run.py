@@ -401,7 +401,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     for key in sorted({*old, *new}):
         path = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if a == b or path in ("search.trials", "execution", "name"):
+        if a == b or path in ("search.trials", "execution", "name", "references"):
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             names += _differences(a, b, f"{path}.")

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from itertools import islice, takewhile
-from typing import Any, TypeVar
+from typing import Any
 
 import optuna
 
 from hfir.errors import ConfigError
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
-from search.executors import Outcome
+from search.executors import Outcome, value_of
 from search.pareto import pareto_front
-from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
+from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
+from search.schedulers import WITHIN_LEVELS, promotions
 from search.store import RunStore, TrialIndex
 from search.study.paths import checkpoint_path, scalars_path
-from search.study.problem import Described, Problem
+from search.study.problem import Described, Problem, Ranked
+from search.study.references import REFERENCE_KINDS, References
+from search.study.steps import Job, Kind, Step
 from search.types import (
     Cost,
     EvaluationError,
@@ -31,9 +32,6 @@ from search.types import (
     TrialState,
     to_json,
 )
-
-J = TypeVar("J")
-R = TypeVar("R")
 
 log = logging.getLogger("search.study")
 
@@ -48,51 +46,21 @@ ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialSt
 """States that cost one of `search.trials`."""
 
 
-class Kind(StrEnum):
-    """What a step asks for; the middle four are the methods of an `Evaluator`."""
-
-    PROPOSE = "propose"
-    """Ask the sampler for one candidate; no job."""
-    LOOK = "look_at_data"
-    """Load the data once before anything is spent."""
-    ADMIT = "admit"
-    """Measure candidates with nothing else running."""
-    TRAIN = "train"
-    """Train candidates through a rung, side by side, the first first."""
-    REMEASURE = "remeasure"
-    """Measure members of the front again, with nothing else running."""
-    CLOSE = "close"
-    """Nothing is left to train: tell off who waits in vain; no job."""
-    FINISH = "finish"
-    """All is done; no job."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What is to be done next.
-
-    Args:
-        kind: What.
-        phase: The same for an onlooker, in words.
-        jobs: For the workers; none where the driver does it by itself.
-    """
-
-    kind: Kind
-    phase: str
-    jobs: tuple[CandidateJob | None, ...] = ()
-
-
 class Director:
     """Decides a run's next step, and records what came of each.
 
     Args:
         problem: What is searched.
         store: The run's record.
+        references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, store: RunStore, *, references: References | None = None, scalars: bool = False
+    ) -> None:
         self.problem, self.store = problem, store
+        self._references = references
         self._scalars = scalars
         self._has_looked = False
 
@@ -100,6 +68,9 @@ class Director:
         """Return what is to be done now; None where nothing is left."""
         if not self._has_looked:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
+        trying = None if self._references is None else self._references.trying()
+        if trying is not None:
+            return trying
         unmeasured = self.store.index.unmeasured()
         if unmeasured:
             phase = f"measuring trial {unmeasured[0].number}"
@@ -114,28 +85,35 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if self.store.index.count(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        return self._verification()
+        comparison = None if self._references is None else self._references.next_step()
+        return self._verification() if comparison is None else comparison
 
-    def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
+    def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data cannot be used, or a network to compare with.
             StoreError: If the record cannot be written.
         """
         with self.store.together(durable=kind is not Kind.ADMIT):
-            if outcome.job is None:
-                self._keep_baseline(value_of(outcome))
-                return
-            trial = self.store.index[outcome.job.number]
-            if kind is Kind.REMEASURE:
-                self._keep_verification(trial, value_of(outcome))
-            elif outcome.error is not None:
-                self._fail(trial, outcome)
-            elif kind is Kind.ADMIT:
-                self._keep_admission(trial, value_of(outcome))
-            else:
-                self._keep_measurement(trial, value_of(outcome))
+            self._keep(kind, outcome)
+
+    def _keep(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
+        if self._references is not None and kind in REFERENCE_KINDS:
+            self._references.take(kind, outcome)
+            return
+        if kind is Kind.LOOK:
+            self._keep_baseline(value_of(outcome))
+            return
+        trial = self.store.index[_number(outcome)]
+        if kind is Kind.REMEASURE:
+            self._keep_verification(trial, value_of(outcome))
+        elif outcome.error is not None:
+            self._fail(trial, outcome)
+        elif kind is Kind.ADMIT:
+            self._keep_admission(trial, value_of(outcome))
+        else:
+            self._keep_measurement(trial, value_of(outcome))
 
     # -- proposing ---------------------------------------------------------------------------------
 
@@ -183,15 +161,19 @@ class Director:
         space, search = self.problem.space, self.problem.search
         seed = proposal_seed(search.seed, index)
         if _dry(self.store.index) < DRY_BEFORE_RANDOM:
-            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=self._front)
+            request = Request(
+                trials=self.store.index.trials,
+                space=space,
+                objectives=self.problem.objectives,
+                run_seed=search.seed,
+                index=index,
+                limits=self.problem.limits,
+            )
+            return build_sampler(search.sampler, request)
         if space.size <= SMALL_SPACE:
             unseen = [g for g in space.enumerate() if g.key not in self.store.index.keys]
             return GivenPoint(unseen[seed % len(unseen)])
         return GivenPoint(space.sample(seed))
-
-    def _front(self) -> list[Genotype]:
-        """Return the front's members so far; of a long run this is not for nothing."""
-        return [t.genotype for t in pareto_front(self.store.index.trials, self.problem.objectives).members]
 
     def _decode(self, genotype: Genotype) -> tuple[Described | None, str]:
         try:
@@ -219,6 +201,7 @@ class Director:
         fresh = self.store.index.waiting(0)
         if fresh:
             return self._train(fresh, rung=0)
+        ranking = self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS
         for rung in range(len(self.problem.proxy.rungs) - 1):
             if not self.store.index.waiting(rung + 1):
                 continue
@@ -227,7 +210,7 @@ class Director:
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
-                stratum=lambda t: t.genotype.values.get("levels"),
+                ranking=ranking,
             )
             if chosen:
                 return self._train(chosen, rung=rung + 1)
@@ -269,6 +252,8 @@ class Director:
         lost = self.store.close_lost_proposals()
         if lost:
             log.info("study=%s lost_proposals=%d", self.problem.name, lost)
+        if self._references is not None:
+            self._references.begin()
 
     def _keep_baseline(self, baseline: Baseline) -> None:
         """Keep what the run is compared with."""
@@ -296,7 +281,9 @@ class Director:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials."""
+        """Whether nothing is left to do under the present number of trials, and the present references."""
+        if self._references is not None and not self._references.are_done:
+            return False
         return int(self.store.facts.get("finished", 0)) >= self.problem.search.trials
 
     def _verification(self) -> Step | None:
@@ -332,13 +319,11 @@ class Director:
         )
 
 
-def value_of(outcome: Outcome[J, R]) -> R:
-    """Return a job's answer; raises its error where it has none."""
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.value is None:
-        raise EvaluationError("a worker answered with nothing; please report this.")
-    return outcome.value
+def _number(outcome: Outcome[Job, Any]) -> int:
+    """Return the number of the trial that a job was about."""
+    if not isinstance(outcome.job, CandidateJob):
+        raise EvaluationError(f"{outcome.job!r} is no candidate's job; please report this.")
+    return outcome.job.number
 
 
 def _last_generation(index: TrialIndex) -> list[Trial]:

@@ -10,8 +10,10 @@ from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor
 from search.store import RunStore
-from search.study.director import Director, Kind, Step
+from search.study.director import Director
 from search.study.problem import Problem
+from search.study.references import References
+from search.study.steps import Job, Kind, Step
 from search.types import Study
 
 
@@ -41,6 +43,7 @@ class SearchRun:
         evaluator: Answers about candidates.
         store: The run's record.
         executor: Where the evaluator's jobs run.
+        references: What the run is compared with; the evaluator is a `ReferenceEvaluator`, too, where there are any.
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
@@ -53,12 +56,13 @@ class SearchRun:
         store: RunStore,
         executor: Executor,
         *,
+        references: References | None = None,
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         scalars: bool = False,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, scalars=scalars)
+        self.director = Director(problem, store, references=references, scalars=scalars)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 
@@ -66,7 +70,7 @@ class SearchRun:
         """Search until the trials, the space or the time are spent; return the run as it then stands.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data cannot be used, or a network to compare with.
         """
         self.director.begin()
         while not self._out_of_time():
@@ -96,17 +100,17 @@ class SearchRun:
     def _have_done(self, step: Step) -> None:
         """Hand a step's jobs to the workers, and record the answers as they come in."""
         for outcome in self.executor.run(getattr(self.evaluator, step.kind.value), self._started(step)):
-            if outcome.job is not None:
+            if isinstance(outcome.job, CandidateJob):
                 self._running.discard(outcome.job.number)
             self.director.take(step.kind, outcome)
             self._show(step.phase)
 
-    def _started(self, step: Step) -> Iterator[CandidateJob | None]:
+    def _started(self, step: Step) -> Iterator[Job]:
         """Yield jobs as workers fall idle, until the time is up."""
         for job in step.jobs:
             if self._out_of_time():
                 return
-            if job is not None and step.kind is Kind.TRAIN:
+            if isinstance(job, CandidateJob) and step.kind is Kind.TRAIN:
                 self._running.add(job.number)
                 self._show(step.phase)
             yield job
