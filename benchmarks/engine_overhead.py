@@ -20,7 +20,8 @@ import json
 import platform
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +29,11 @@ import numpy as np
 
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
-from search.executors import InlineExecutor
+from search.executors import InlineExecutor, Outcome
 from search.space import Parameter, SearchSpace
 from search.store import RunStore, read_study
-from search.study import Director, SearchRun
+from search.study import Director, Kind, SearchRun
+from search.study.steps import Job
 from search.types import Cost, Genotype, Measurement, TrialState
 
 WIDTHS = tuple(range(4, 132, 4))
@@ -85,6 +87,7 @@ class Synthetic:
     name: str = "synthetic"
     space: SearchSpace = SPACE
     objectives: tuple[str, ...] = ("psnr_db", "macs_g", "params_m")
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def decode(self, genotype: Genotype) -> Described:
         """Return the point itself."""
@@ -195,8 +198,8 @@ def watch(director: Director, store: RunStore, ends: list[float]) -> None:
     """Keep the time at which each trial ended."""
     take, done = director.take, [0]
 
-    def timed(*arguments: Any) -> None:
-        take(*arguments)
+    def timed(kind: Kind, outcome: Outcome[Job, Any]) -> None:
+        take(kind, outcome)
         if (count := store.index.count(TrialState.COMPLETE, TrialState.FAILED)) > done[0]:
             done[0] = count
             ends.append(time.perf_counter())

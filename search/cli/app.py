@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from search.files import NO_ROOM
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -411,6 +412,21 @@ def status(
 
 
 @app.command()
+def dashboard(
+    run_folder: RunArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 shows the run to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8080,
+) -> None:
+    """Show a run in optuna-dashboard, read-only, also while it is going on."""
+    with _exit_codes():
+        from search.cli.dashboard import serve_dashboard
+
+        serve_dashboard(run_folder, host=host, port=port)
+
+
+@app.command()
 def restore(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Pictures, and folders of pictures.", show_default=False)
@@ -576,6 +592,10 @@ def _exit_codes() -> Iterator[None]:
         _end(str(error), 2)
     except HFIRSearchError as error:
         _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _end(f"{error.filename or 'a file'}: cannot be written ({error.strerror}). Make room, then try again.", 1)
     except KeyboardInterrupt:
         _end("interrupted; everything finished so far is kept. The same command goes on from here.", 130)
     finally:

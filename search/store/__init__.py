@@ -8,7 +8,7 @@ from search.store.holding import LOCK, hold, is_held
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, repair_journal
 from search.store.places import POINTER
-from search.store.run import RunStore, opened, read_study, times_of
+from search.store.run import RunStore, opened, opened_storage, read_study, times_of
 
 __all__ = [
     "JOURNAL",
@@ -19,6 +19,7 @@ __all__ = [
     "hold",
     "is_held",
     "opened",
+    "opened_storage",
     "read_study",
     "repair_journal",
     "times_of",

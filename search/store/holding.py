@@ -16,7 +16,7 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 
-from search.store.places import read_pointer, reading
+from search.store.places import read_pointer, reading_study
 from search.types import InputError, StoreError
 
 LOCK = "run.lock"
@@ -63,7 +63,7 @@ def is_held(folder: Path) -> bool | None:
     if place is None:
         return locked
     try:
-        with reading(place) as study:
+        with reading_study(place) as study:
             return is_fresh(lease_of(study))
     except InputError:
         return locked

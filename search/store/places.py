@@ -123,24 +123,33 @@ def open_database(url: str, *, create: bool) -> tuple[BaseStorage, RDBStorage]:
 
 
 @contextmanager
-def reading(place: Place) -> Iterator[optuna.Study]:
-    """Open a study of a database to read.
+def reading(place: Place) -> Iterator[BaseStorage]:
+    """Open a database to read.
 
     Raises:
-        InputError: If it is not there, or the package for the database is not installed.
-        StoreError: If the database cannot be reached or read.
+        InputError: If its file is not there, or the package for it is not installed.
+        StoreError: If it cannot be reached or read.
     """
     storage, database = open_database(place.url, create=False)
     try:
-        yield optuna.load_study(study_name=place.study, storage=storage)
-    except KeyError as error:
-        raise InputError(
-            f"{shown(place.url)}: holds no study {place.study}.\n  Start the run, or give another folder."
-        ) from error
+        yield storage
     except optuna.exceptions.StorageInternalError as error:
         raise unreachable(place.url, error) from error
     finally:
         database.engine.dispose()
+
+
+@contextmanager
+def reading_study(place: Place) -> Iterator[optuna.Study]:
+    """Open a study of a database to read; InputError where it is not there, else as `reading`."""
+    with reading(place) as storage:
+        try:
+            study = optuna.load_study(study_name=place.study, storage=storage)
+        except KeyError as error:
+            raise InputError(
+                f"{shown(place.url)}: holds no study {place.study}.\n  Start the run, or give another folder."
+            ) from error
+        yield study
 
 
 def unreachable(url: str, error: BaseException) -> StoreError:

@@ -23,6 +23,7 @@ from search.store.places import (
     open_database,
     read_pointer,
     reading,
+    reading_study,
     shown,
     unreachable,
     write_pointer,
@@ -351,23 +352,38 @@ def opened(folder: Path) -> Iterator[optuna.Study]:
     if place is None:
         yield _journal_study(folder)
     else:
-        with reading(place) as study:
+        with reading_study(place) as study:
             yield study
 
 
-def _journal_study(folder: Path) -> optuna.Study:
+@contextmanager
+def opened_storage(folder: Path) -> Iterator[BaseStorage]:
+    """Open the storage that holds a run, to read. Raises what `read_study` does."""
+    place = read_pointer(folder)
+    if place is None:
+        yield _read_journal_of(folder)
+    else:
+        with reading(place) as storage:
+            yield storage
+
+
+def _read_journal_of(folder: Path) -> BaseStorage:
     path = folder / JOURNAL
     if not path.is_file():
         raise InputError(
             f"{folder}: holds no run ({JOURNAL} is not there).\n"
             "  Give the folder that `hfir-search run` wrote, e.g. results/efficient."
         )
-    storage = read_journal(path)
+    return read_journal(path)
+
+
+def _journal_study(folder: Path) -> optuna.Study:
+    storage = _read_journal_of(folder)
     summaries = optuna.get_all_study_names(storage)
     if not summaries:
         raise InputError(f"{folder}: holds no run yet ({JOURNAL} is empty).\n  Start it, or look again in a moment.")
     if len(summaries) != 1:
-        raise StoreError(f"{path}: holds {len(summaries)} studies, not one. It was not written by hfir-search.")
+        raise StoreError(f"{folder / JOURNAL}: holds {len(summaries)} studies, not one. hfir-search did not write it.")
     return optuna.load_study(study_name=summaries[0], storage=storage)
 
 
@@ -375,7 +391,7 @@ def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     """Return when a run proposed its first candidate and when it last wrote, in UTC; None before the first one."""
     place = read_pointer(folder)
     if place is not None:
-        with reading(place) as study:
+        with reading_study(place) as study:
             return _times_in(study)
     path = folder / JOURNAL
     begun = _BEGUN.search(path.read_bytes()) if path.is_file() else None

@@ -14,6 +14,7 @@ from hfir.errors import ConfigError
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, value_of
+from search.files import NO_ROOM
 from search.pareto import pareto_front
 from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
 from search.schedulers import WITHIN_LEVELS, promotions
@@ -28,6 +29,7 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
+    StoreError,
     Trial,
     TrialState,
     to_json,
@@ -240,6 +242,11 @@ class Director:
     def _fail(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
         if isinstance(outcome.error, InputError):
             raise outcome.error
+        if isinstance(outcome.error, OSError) and outcome.error.errno in NO_ROOM:
+            raise StoreError(
+                f"{self.store.folder}: a worker could not write its checkpoint ({outcome.error.strerror}).\n"
+                f"  Trial {trial.number} is not to blame and stays open. Make room, then give the same command again."
+            ) from outcome.error
         reason = str(outcome.error).splitlines()[0] if str(outcome.error) else repr(outcome.error)
         log.warning("study=%s trial=%d state=FAILED reason=%r", self.problem.name, trial.number, reason)
         failure = outcome.trace or str(outcome.error)
