@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,16 @@ class Journal(BaseJournalBackend):
                 f"{self._path}: another program wrote into this journal while the search did.\n"
                 "  Start the search again: it goes on. To look on, use `hfir-search dashboard`, which only reads."
             )
-        if durable:
-            self._file.append_logs(lines)
-        else:
-            self._append(lines)
+        whole = self._path.stat().st_size
+        try:
+            if durable:
+                self._file.append_logs(lines)
+            else:
+                self._append(lines)
+        except OSError:
+            with suppress(OSError):  # half of what belongs together is of no use; a killed driver's is seen to later
+                os.truncate(self._path, whole)
+            raise
         deque(self._file.read_logs(first or 0), maxlen=0)  # lines it has not seen make it read all from the start
 
     def _append(self, lines: list[dict[str, Any]]) -> None:

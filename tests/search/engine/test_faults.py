@@ -6,6 +6,7 @@ call, counted by the interpreter, so a seed names the moment exactly; the operat
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import random
@@ -18,12 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 
+from search.evaluation.plan import CandidateJob
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.store import JOURNAL, RunStore, hold, read_study
 from search.study import SearchRun
-from search.types import StoreError, Study, Trial, TrialState
+from search.types import Measurement, StoreError, Study, Trial, TrialState
 
 from .synthetic import TRAININGS, Arithmetic, Synthetic, nothing
 
@@ -40,6 +43,8 @@ class Fate:
     dies_at: int | None = None
     room: int | None = None
     deadly: dict[int, int] = field(default_factory=dict)
+    told: Path | None = None
+    """Where it leaves its last words, if not beside the run's folder."""
 
 
 def drive(folder: Path, workers: int, fate: Fate) -> None:
@@ -52,7 +57,7 @@ def drive(folder: Path, workers: int, fate: Fate) -> None:
         _search(folder, executor, fate)
     except StoreError as error:
         sys.setprofile(None)
-        (folder.parent / TOLD).write_text(str(error))
+        (fate.told or folder.parent / TOLD).write_text(str(error))
         os._exit(REFUSED)
     finally:
         executor.close()
@@ -223,9 +228,9 @@ def test_a_disk_that_is_really_full(nursery: Any, unbroken: Study, tmp_path: Pat
         witness, filler = Witness(disk / "run"), disk / "filler"
         for room in (12_000, 20_000, 40_000):
             filler.write_bytes(b"x" * (2 * 2**20 - used(disk) - room // 4096 * 4096))
-            assert end_of(nursery, witness.folder, 0, Fate()) == REFUSED
+            assert end_of(nursery, witness.folder, 0, Fate(told=tmp_path / TOLD)) == REFUSED
             filler.unlink()
-            assert "No space left on device" in (disk / TOLD).read_text()
+            assert "No space left on device" in (tmp_path / TOLD).read_text()
             witness.look()
         assert end_of(nursery, witness.folder, 0, Fate()) == 0
         witness.compare(unbroken)
@@ -236,3 +241,26 @@ def test_a_disk_that_is_really_full(nursery: Any, unbroken: Study, tmp_path: Pat
 def used(disk: Path) -> int:
     status = os.statvfs(disk)
     return (status.f_blocks - status.f_bfree) * status.f_frsize
+
+
+class Full(Arithmetic):
+    """Its workers' disk is full."""
+
+    def train(self, job: CandidateJob) -> Measurement:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_checkpoint_that_finds_no_room_is_not_its_candidates_fault():
+    problem = Synthetic()
+    store = RunStore(
+        Path("nowhere"),
+        name=problem.name,
+        objectives=problem.objectives,
+        identity="synthetic",
+        spec={},
+        storage=optuna.storages.InMemoryStorage(),
+    )
+    with pytest.raises(StoreError, match=r"checkpoint \(No space left on device\)"):
+        SearchRun(problem, Full("nowhere"), store, InlineExecutor()).run()
+    assert store.index.count(TrialState.FAILED) == 0
+    assert store.index.waiting(0)
