@@ -4,9 +4,9 @@ Usage: `python benchmarks/saturation.py [--workers 1 2 4 8 16 32 64 128 256] [--
 [--sampler random] [--out FILE]`.
 
 Method. The driver is the real one: Director, SearchRun and RunStore on a journal in a temporary folder. The workers are
-simulated: a training's answer comes from arithmetic, and its duration is drawn by its trial's seed, evenly from 1 to
-60 s, divided by `--compress`. Time is a simulated clock that runs on with the driver's real time while it works
-(asking, storing, deciding), and leaps to the next answer when it would wait. So a second of simulated time holds a second of the
+simulated: a training's answer comes from arithmetic, and its duration is drawn by its trial's seed, evenly from 1 to 60
+s, divided by `--compress`. Time is a simulated clock that runs on with the driver's real time while it works (asking,
+storing, deciding), and leaps to the next answer when it would wait. So a second of simulated time holds a second of the
 driver at most, no time is spent on waiting, and 256 workers need no 256 cores. Each generation has four candidates a
 worker; the time for which workers stand idle while the next one is proposed is counted, as it is in a run. Measuring
 costs before training takes no time here; in a real run it is one candidate at a time, on purpose (latencies).

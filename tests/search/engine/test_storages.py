@@ -11,7 +11,9 @@ from pathlib import Path
 import optuna
 import pytest
 from filelock import FileLock
+from typer.testing import CliRunner
 
+from search.cli.app import app
 from search.cli.status import status_lines
 from search.report import read_status
 from search.store import JOURNAL, LOCK, POINTER, RunStore, holding, is_held, read_study, times_of
@@ -146,6 +148,26 @@ def test_another_experiment_is_refused_everywhere(open_store: Open, url: str | N
     open_store(url).close()
     with pytest.raises(InputError, match="another experiment: identity differ"):
         open_store(identity="y")
+
+
+@pytest.mark.slow
+def test_every_command_finds_a_database_through_the_folder(tiny_file: Path, tmp_path: Path):
+    folder, url = tmp_path / "run", f"sqlite:///{tmp_path}/a.db"
+
+    def call(*words: object) -> str:
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    call("run", tiny_file, "--out", folder, "--trials", 1, "--set", "search.generation=1", "-q", "--storage", url)
+    before = len(read_study(folder).trials)
+    assert not (folder / JOURNAL).exists()
+    call("run", tiny_file, "--out", folder, "--trials", 2, "--set", "search.generation=1", "-q")
+    assert len(read_study(folder).trials) > before
+    assert "PSNR" in call("front", folder)
+    assert "finished" in call("status", folder)
+    assert "trial" in call("select", folder)
+    assert "report.html" in call("report", folder)
 
 
 def test_no_password_is_written_anywhere(open_store: Open, postgres: str, tmp_path: Path):
@@ -288,6 +310,8 @@ def test_a_driver_whose_clock_is_wrong_is_seen_by_its_signs(
 
 def test_status_tells_of_a_driver_elsewhere(open_store: Open, tmp_path: Path):
     store = open_store(f"sqlite:///{tmp_path}/a.db")
-    assert "running" in status_lines(read_status(store.folder))[0]
+    told = status_lines(read_status(store.folder))
+    assert "running" in told[0]
+    assert told[1] == f"records     sqlite:///{tmp_path}/a.db, study any"
     store.close()
     assert "stopped" in status_lines(read_status(store.folder))[0]
