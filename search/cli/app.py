@@ -405,6 +405,33 @@ def compare(
         show_comparison(run_folders, out=out, as_json=as_json)
 
 
+@measure_app.command("beside")
+def measure_beside(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
+        ),
+    ],
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
+    ] = None,
+    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
+    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring_beside import measure_beside as beside
+
+        beside(where, module=module, network=network, args=args, name=name, as_json=as_json)
+
+
 @app.command()
 def status(
     run_folder: RunArgument,
@@ -582,33 +609,6 @@ def measure(
             by_module=by_module,
             as_json=as_json,
         )
-
-
-@measure_app.command("beside")
-def measure_beside(
-    where: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
-        ),
-    ],
-    module: Annotated[
-        str | None,
-        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
-    ] = None,
-    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
-    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with _exit_codes():
-        from search.cli.referencing import measure_reference
-
-        measure_reference(where, module=module, network=network, args=args, name=name, as_json=as_json)
 
 
 @measure_app.command("bundle")

@@ -316,7 +316,7 @@ class LatencyLimit(Limit):
     device: str = Field(
         default="cpu",
         pattern=r"^(cpu|cuda:\d+)$",
-        description="Where the latency is measured: cpu, or cuda:0, cuda:1, …",
+        description="Where the latency is measured: cpu, or a CUDA device by its number, such as cuda:0.",
     )
 
     @model_validator(mode="after")
