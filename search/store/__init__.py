@@ -8,7 +8,7 @@ from search.store.holding import LOCK, hold, is_held
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, repair_journal
 from search.store.places import POINTER
-from search.store.run import RunStore, opened, opened_storage, read_study, times_of
+from search.store.run import RunStore, note_fact, opened, opened_storage, read_study, times_of
 
 __all__ = [
     "JOURNAL",
@@ -18,6 +18,7 @@ __all__ = [
     "TrialIndex",
     "hold",
     "is_held",
+    "note_fact",
     "opened",
     "opened_storage",
     "read_study",

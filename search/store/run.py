@@ -14,7 +14,7 @@ import optuna
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
-from search.store.holding import Lease
+from search.store.holding import Lease, hold, is_fresh, lease_of
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, Journal, open_journal, read_journal
 from search.store.places import (
@@ -240,8 +240,14 @@ class RunStore:
             self._facts = facts_of(self._storage.get_study_user_attrs(self._study_id))
             if trial is not None:
                 self._read_again(trial)  # what is known of it may overrule its state
-            elif key == "withdrawn":
+            elif key in ("withdrawn", "remeasured"):
                 self._read_all()
+
+    def forget(self, key: str) -> None:
+        """Take back what is known of single trials under a name; the records keep that it was."""
+        with self.together():
+            for trial in self._facts.get(key, {}):
+                self.note(key, None, trial=int(trial))
 
     def record_proposal(
         self,
@@ -385,6 +391,25 @@ def _journal_study(folder: Path) -> optuna.Study:
     if len(summaries) != 1:
         raise StoreError(f"{folder / JOURNAL}: holds {len(summaries)} studies, not one. hfir-search did not write it.")
     return optuna.load_study(study_name=summaries[0], storage=storage)
+
+
+def note_fact(folder: Path, key: str, value: Any) -> None:
+    """Keep a fact about a finished or a paused run as a whole.
+
+    Raises:
+        StoreError: If another process holds the run, or its records are damaged or cannot be reached.
+    """
+    place = read_pointer(folder)
+    with hold(folder):
+        if place is None:
+            storage, _ = open_journal(folder / JOURNAL)
+            [name] = optuna.get_all_study_names(storage)
+            optuna.load_study(study_name=name, storage=storage).set_user_attr(f"{FACT}{key}", value)
+            return
+        with reading_study(place) as study:
+            if is_fresh(lease_of(study)):
+                raise StoreError(f"{folder}: another hfir-search is at work on this run.\n  Wait for it, or stop it.")
+            study.set_user_attr(f"{FACT}{key}", value)
 
 
 def times_of(folder: Path) -> tuple[datetime, datetime] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice, takewhile
 from typing import Any
 
@@ -56,21 +56,33 @@ class Director:
         store: The run's record.
         references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
     """
 
     def __init__(
-        self, problem: Problem, store: RunStore, *, references: References | None = None, scalars: bool = False
+        self,
+        problem: Problem,
+        store: RunStore,
+        *,
+        references: References | None = None,
+        scalars: bool = False,
+        move: bool = False,
     ) -> None:
         self.problem, self.store = problem, store
         self._references = references
-        self._scalars = scalars
-        self._has_looked = False
+        self._scalars, self._move = scalars, move
+        self._host: str | None = None
+        self._moved: tuple[int, ...] = ()
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
-        if not self._has_looked:
+        if self._host is None:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        trying = None if self._references is None else self._references.trying()
+        foreign = self._foreign([self.store.index[n] for n in self._moved], self._host)
+        if foreign:
+            phase = f"measuring trial {foreign[0].number} on this machine"
+            return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
+        trying = None if self._references is None else self._references.trying(self.store.study())
         if trying is not None:
             return trying
         unmeasured = self.store.index.unmeasured()
@@ -87,8 +99,11 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if self.store.index.count(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        comparison = None if self._references is None else self._references.next_step()
-        return self._verification() if comparison is None else comparison
+        if self._references is not None:
+            comparison = self._references.next_step(self.store.study())
+            if comparison is not None:
+                return comparison
+        return self._verification()
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
@@ -108,7 +123,9 @@ class Director:
             self._keep_baseline(value_of(outcome))
             return
         trial = self.store.index[_number(outcome)]
-        if kind is Kind.REMEASURE:
+        if kind is Kind.REMEASURE and _host(trial) not in (None, self._host):
+            self._keep_move(trial, value_of(outcome))
+        elif kind is Kind.REMEASURE:
             self._keep_verification(trial, value_of(outcome))
         elif outcome.error is not None:
             self._fail(trial, outcome)
@@ -188,10 +205,10 @@ class Director:
     def _keep_admission(self, trial: Trial, admission: Admission) -> None:
         """Record a candidate's cost, and reject it where it is over a limit."""
         self.store.record_cost(trial.number, admission.cost, admission.margins)
-        doubt = _doubt(admission.cost)
-        if doubt:
-            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, doubt)
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
         if admission.reason:
+            doubt = _doubt(admission.cost)
             reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
             self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
         log.info("study=%s trial=%d rejected=%r", self.problem.name, trial.number, admission.reason)
@@ -263,12 +280,38 @@ class Director:
             self._references.begin()
 
     def _keep_baseline(self, baseline: Baseline) -> None:
-        """Keep what the run is compared with."""
-        self._has_looked = True
-        for note in baseline.notes:
+        """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
+        for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.facts:
-            self.store.note("baseline", asdict(baseline))
+            self.store.note("baseline", baseline.facts())
+        foreign = self._foreign(self.store.index.trials, baseline.host)
+        if foreign and not self._move:
+            raise InputError(
+                f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
+                f"{baseline.host}.\n  Latencies of two machines do not compare. Go on there, start anew in another "
+                "folder with --out, or take all of them again here with --remeasure."
+            )
+        if foreign:
+            self.store.forget("verified")
+        self._host, self._moved = baseline.host, tuple(t.number for t in foreign)
+
+    def _foreign(self, trials: Sequence[Trial], host: str) -> list[Trial]:
+        """Return the candidates whose latencies are of another machine, where latencies count."""
+        limit = self.store.study().spec.get("budget", {}).get("latency_ms", {}).get("max")
+        counts = limit is not None or "latency_ms" in self.problem.objectives
+        return [t for t in trials if counts and _host(t) not in (None, host)]
+
+    def _keep_move(self, trial: Trial, admission: Admission) -> None:
+        """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
+        if admission.reason and trial.state is TrialState.RUNNING:
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
+        elif admission.reason and trial.state is TrialState.COMPLETE:
+            reason = f"measured again on another machine: {admission.reason}"
+            self.store.note("withdrawn", reason, trial=trial.number)
+        self.store.note("remeasured", to_json(admission.cost), trial=trial.number)
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
@@ -344,6 +387,11 @@ def _dry(index: TrialIndex) -> int:
     """Return how many of the last proposals in a row were free; no more than what ends a run are counted."""
     newest = islice(index.newest_first(), DRY_BEFORE_END)
     return sum(1 for _ in takewhile(lambda t: t.state not in ADMITTED, newest))
+
+
+def _host(trial: Trial) -> str | None:
+    """Return the machine that a candidate's latency was taken on, where it was taken."""
+    return None if trial.cost is None or trial.cost.latency is None else trial.cost.latency.host
 
 
 def _doubt(cost: Cost | None) -> str:
