@@ -16,6 +16,13 @@ def worker_count(experiment: Experiment) -> int:
     return len(available(0)) if available else (os.cpu_count() or 1)
 
 
+def ray_workers(experiment: Experiment) -> int | None:
+    """Return the trials that Ray trains at a time: as many as a cluster that is there has room for, if not said."""
+    if experiment.execution.workers is None and (experiment.execution.address or "local") != "local":
+        return None
+    return worker_count(experiment)
+
+
 def run_folder(experiment: Experiment, out: Path | None) -> Path:
     """Return the folder of a run: as asked for, or `results/<name>` under the current folder."""
     return out if out is not None else Path("results") / experiment.name

@@ -23,7 +23,7 @@ from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.gallery import write_gallery
 from search.report import write_all, write_report
-from search.runtime import run_folder, worker_count
+from search.runtime import ray_workers, run_folder, worker_count
 from search.store import RunStore, hold
 from search.study import Onlooker, Progress, SearchRun
 from search.tracking import MLflowLog
@@ -86,7 +86,8 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(worker_count(experiment), start_worker)
+    on_ray = experiment.execution.engine == "ray"
+    executor = ProcessExecutor(1 if on_ray else worker_count(experiment), start_worker)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -102,10 +103,26 @@ def _search(
             )
             return True
         try:
-            search.run()
+            _run_on_ray(experiment, search) if on_ray else search.run()
         finally:
             executor.close()
         return search.is_finished
+
+
+def _run_on_ray(experiment: Experiment, search: SearchRun) -> None:
+    from search.ray_engine import RayRun, RaySettings  # only where it is asked for: Ray is slow to import
+
+    execution = experiment.execution
+    given = {
+        "address": execution.address,
+        "gpus_per_trial": execution.gpus_per_trial,
+        "storage_path": execution.storage_path,
+        "retries": execution.retries,
+    }
+    settings = RaySettings(
+        workers=ray_workers(experiment), **{name: value for name, value in given.items() if value is not None}
+    )
+    RayRun(search, settings, start_worker).run()
 
 
 def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:
