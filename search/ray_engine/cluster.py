@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray
+import ray._private.worker as ray_worker
 
 from search.executors import WORKER_ENVIRONMENT
 from search.types import InputError
@@ -106,11 +107,19 @@ def _quiet() -> Iterator[None]:
     # Ray sets its format to each handler that it finds, so it is given others, which hand on at once.
     logger.handlers = [MemoryHandler(0, logging.NOTSET, handler) for handler in kept] or [logging.NullHandler()]
     logger.propagate = False
+    # Ray 2.60 prints the errors of nodes on standard output, and has no option against it; to be deleted when it has.
+    printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_lines
     try:
         yield
     finally:
+        ray_worker.print_to_stdstream = printing
         logger.handlers, logger.propagate = before[0], before[2]
         logger.setLevel(before[1])
+
+
+def _log_lines(data: dict[str, Any], ignore_prefix: bool) -> None:
+    for line in data["lines"]:
+        logging.getLogger("ray").warning("%s: %s", data["pid"], line)
 
 
 def _first_line(error: Exception) -> str:

@@ -282,8 +282,8 @@ def failures_of(trial: TuneTrial) -> str:
 
 
 def why(trial: TuneTrial) -> str:
-    """Return the cause of a trial's last failure, in one line."""
+    """Return the cause of a trial's last failure, in one line, without Ray's advice."""
     last = failures_of(trial).rpartition("Failure # ")[2]
     lines = [line.strip() for line in last.splitlines()[1:] if line.strip()]
     telling = [line for line in lines if "because" in line or "Error" in line]
-    return (telling or lines or ["unknown"])[-1]
+    return (telling or lines or ["unknown"])[-1].partition(" Some common causes")[0]
