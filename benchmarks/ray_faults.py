@@ -1,11 +1,11 @@
-"""Does a run on Ray survive the loss of nodes, workers and drivers at random moments, nothing lost and nothing repeated?
+"""Does a run on Ray survive the loss of nodes, workers and drivers at random moments, without loss or repetition?
 
-Usage: `python benchmarks/ray_faults.py [--kills 20] [--trials 24] [--seconds 0.5] [--seed 0]`. On a cluster of two nodes
-on this machine, candidates that wait instead of training (waiting_task.py) are searched; at random moments a worker,
-a node or the driver is killed with SIGKILL, until so many kills are made; runs that end before that are followed by
-others. A node that was killed is replaced, a killed driver started again. Each run is then compared with an undisturbed
-one: the same trials with the same figures, no rung trained again after it was recorded, none left RUNNING. Prints a
-line for each kill and each run; exit code 1 where a run differs.
+Usage: `python benchmarks/ray_faults.py [--kills 20] [--trials 24] [--seconds 0.5] [--seed 0]`. On a cluster of two
+nodes on this machine, candidates that wait instead of training (waiting_task.py) are searched; at random moments a
+worker, a node or the driver is killed with SIGKILL, until so many kills are made; runs that end before that are
+followed by others. A node that was killed is replaced, a killed driver started again. Each run is then compared with
+an undisturbed one: the same trials with the same figures, no rung trained again after it was recorded, none left
+RUNNING. Prints a line for each kill and each run; exit code 1 where a run differs.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,13 +49,13 @@ def lose(cluster: Cluster, node: Any) -> None:
 
 
 def workers_of(node: Any) -> list[int]:
-    """Return the process ids of a node's workers that have a trial, or wait for one."""
+    """Return the process ids of a node's workers that have a trial; its agents are not among them."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     titles: dict[int, str] = {}
     for process in raylet.children():
         with suppress(psutil.Error):
             titles[process.pid] = " ".join(process.cmdline())
-    return [pid for pid, title in titles.items() if title.startswith("ray::") and not title.startswith("ray::IDLE")]
+    return [pid for pid, title in titles.items() if re.match(r"ray::(?!IDLE|\w+Agent)", title)]
 
 
 def kill(pid: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
@@ -30,6 +33,7 @@ ENVIRONMENT = {
 """How Ray and Tune are told to be quiet and to leave decisions to us; what the user has set stands."""
 LOCAL_OBJECT_STORE_BYTES = 100 * 2**20
 """Of our own cluster: checkpoints go through files, so little passes through Ray's memory."""
+CONNECT_TIMEOUT_S = 10.0
 PENDING_TRIALS = 16
 """Trials that may wait for a worker, where the cluster's size is the only limit: a growing cluster sees the demand."""
 
@@ -62,8 +66,10 @@ def connected(address: str, workers: int | None, *, gpus: float) -> Iterator[Non
                 "include_dashboard": False,
             }
         try:
-            ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+            _require_listener(address)
+            with _own_sigterm():
+                ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
+        except (OSError, RuntimeError, ValueError) as error:
             raise InputError(
                 f"execution.address = {address}: no Ray cluster can be reached there ({_first_line(error)}).\n"
                 "  Start one (`ray start --head`, `ray up`, KubeRay), give its HOST:PORT, or use address: local."
@@ -84,6 +90,24 @@ def connected(address: str, workers: int | None, *, gpus: float) -> Iterator[Non
 def alive_nodes() -> list[str]:
     """Return the ids of the cluster's nodes."""
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _require_listener(address: str) -> None:
+    """Raise OSError where nothing listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if host:
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep our way of taking SIGTERM, which Ray replaces by its own."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 def _require_gpus(address: str, gpus: float) -> None:

@@ -18,7 +18,7 @@ from search.executors import Outcome
 from search.ray_engine.exchange import Exchange, keep_checkpoint
 from search.ray_engine.worker import EARLIER, JOB, OUTCOME
 from search.study import Kind, SearchRun
-from search.types import EvaluationError
+from search.types import EvaluationError, StoreError
 
 log = logging.getLogger("search.ray_engine")
 
@@ -129,7 +129,10 @@ class Session:
         try:
             keep_checkpoint(checkpoint, Path(job.checkpoint), None if job.scalars is None else Path(job.scalars))
         except OSError as error:
-            self.error = error
+            self.error = StoreError(
+                f"{job.checkpoint}: the checkpoint of trial {job.number} cannot be kept ({error}).\n"
+                "  Free space, or mend the way to execution.storage_path, then run again: nothing recorded is lost."
+            )
             return
         self._take(job.number, value=outcome.value)
 
