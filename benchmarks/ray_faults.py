@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import ray
+import ray.cloudpickle
 import waiting_task
 from ray.cluster_utils import Cluster
 from ray_nodes import cluster_of, join, kill, lose, workers_of

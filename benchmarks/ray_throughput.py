@@ -18,7 +18,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import ray
+import ray.cloudpickle
 import waiting_task
 from waiting_task import Settings, Waiting, WaitingProblem, no_preparation, recorder
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -46,7 +46,7 @@ SCHEMA = 1
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
 
-_OPTUNA_STATE = {
+OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
@@ -67,6 +67,8 @@ class RunStore:
         objectives: Names in `OBJECTIVES`.
         identity: Hash of all that decides what a trial means.
         spec: The experiment as resolved.
+        storage: Where the records go instead of the journal in the folder, e.g. `optuna.storages.InMemoryStorage()`
+            for a run that leaves nothing behind.
 
     Raises:
         InputError: If the folder holds a run of another identity.
@@ -74,13 +76,17 @@ class RunStore:
     """
 
     def __init__(
-        self, folder: Path, *, name: str, objectives: tuple[str, ...], identity: str, spec: Mapping[str, Any]
+        self,
+        folder: Path,
+        *,
+        name: str,
+        objectives: tuple[str, ...],
+        identity: str,
+        spec: Mapping[str, Any],
+        storage: BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
-        folder.mkdir(parents=True, exist_ok=True)
-        repair_journal(folder / JOURNAL)
-        (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
-        self._storage = _open(folder / JOURNAL)
+        self._storage = _open_to_write(folder) if storage is None else storage
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -167,7 +173,7 @@ class RunStore:
             self._storage.set_trial_system_attr(trial_id, f"constraints:{constraint}", 1.0)
         outcome = {"state": state.value, "reason": reason, "failure": failure}
         self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome)
-        self.optuna.tell(number, values=values, state=_OPTUNA_STATE[state])
+        self.optuna.tell(number, values=values, state=OPTUNA_STATE[state])
 
     def close_lost_proposals(self) -> int:
         """Tell off what an earlier driver had asked for but not recorded; return how many.
@@ -184,7 +190,7 @@ class RunStore:
                 state = TrialState(frozen.user_attrs[_OUTCOME]["state"])
                 values = [trial.value(o) or 0.0 for o in self.objectives]
                 complete = state is TrialState.COMPLETE
-                self.optuna.tell(frozen.number, values=values if complete else None, state=_OPTUNA_STATE[state])
+                self.optuna.tell(frozen.number, values=values if complete else None, state=OPTUNA_STATE[state])
         return lost
 
     def study(self) -> Study:
@@ -278,6 +284,14 @@ def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     return first.astimezone(UTC), datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
 
 
+def _open_to_write(folder: Path) -> JournalStorage:
+    """Open the journal of a run's folder, made if it is not there, mended if its end is torn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    repair_journal(folder / JOURNAL)
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
+    return _open(folder / JOURNAL)
+
+
 def _open(path: Path) -> JournalStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
@@ -350,7 +364,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
     for key in sorted({*old, *new}):
         path = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if a == b or path in ("search.trials", "execution", "name"):
+        if a == b or path in ("search.trials", "execution", "name", "references"):
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             names += _differences(a, b, f"{path}.")

@@ -112,6 +112,52 @@ def check(
 
 
 @app.command()
+def calibrate(
+    experiment: ExperimentArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the calibration.", show_default="results/<name>-calibration")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Networks, spread over the space.", min=6)] = 16,
+    seeds: Annotated[int, typer.Option(help="Trainings of each.", min=2)] = 2,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="STEP,STEP,…", help="Where to look.", show_default="the rungs and steps between"),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(metavar="RATE,RATE,…", help="Range test: also train a few at these rates, to the second rung."),
+    ] = None,
+    crop: Annotated[int, typer.Option(metavar="PX", help="Centre of each photograph that is looked at.")] = 192,
+    quick: Annotated[bool, typer.Option("--quick", help="8 candidates, looked at on the rungs: rough.")] = False,
+    workers: WorkersOption = None,
+    assignments: SetOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out whether the short training orders networks as the long one does. Goes on where it was stopped.
+
+    Trains a sample of the space through all rungs and says how each rung agrees with the last, beside what counting
+    parameters achieves; fits a predictor that promotions can rank by, and recommends rungs. Takes as long as a run.
+    """
+    with _exit_codes():
+        from search.cli.calibrating import calibrate_experiment
+
+        calibrate_experiment(
+            experiment,
+            overrides=_overrides(assignments, trials=None, workers=workers),
+            out=out,
+            candidates=candidates,
+            seeds=seeds,
+            steps=steps,
+            rates=rates,
+            crop_px=crop,
+            quick=quick,
+            quiet=quiet,
+            as_json=as_json,
+        )
+
+
+@app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the training; an existing one goes on.", show_default=False)],
     preset: Annotated[
@@ -450,6 +496,42 @@ def evaluate(
             overlap_px=overlap,
             csv_file=csv,
             as_json=as_json,
+        )
+
+
+@app.command("bench-samplers")
+def bench_samplers(
+    table: Annotated[
+        str, typer.Option(metavar="NAME", help="ours, nb201-cifar10, nb201-cifar100 or nb201-imagenet16.")
+    ] = "ours",
+    samplers: Annotated[str, typer.Option(help="Names, separated by commas; all: every quick one.")] = "all",
+    schedulers: Annotated[str, typer.Option(help="full, halving, or both: all.")] = "all",
+    seeds: Annotated[int, typer.Option(help="Searches of each.", min=2)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Of the first search; the others count up.", min=0)] = 0,
+    evaluations: Annotated[int, typer.Option(help="Candidates that a search trains.", min=4)] = 200,
+    generation: Annotated[int, typer.Option(help="Candidates proposed before any is trained.", min=1)] = 1,
+    within: Annotated[
+        float | None,
+        typer.Option(metavar="QUANTILE", help="Limit the cost to this quantile of the table's.", min=0.01, max=1.0),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
+) -> None:
+    """Compare samplers and schedulers on a table of networks whose trainings are looked up, in minutes."""
+    with _exit_codes():
+        from search.cli.benching import bench_samplers, default_workers
+
+        bench_samplers(
+            table,
+            samplers=samplers,
+            schedulers=schedulers,
+            seeds=seeds,
+            first_seed=first_seed,
+            evaluations=evaluations,
+            generation=generation,
+            within=within,
+            workers=workers or default_workers(),
+            out=out,
         )
 
 

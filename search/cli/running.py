@@ -15,17 +15,18 @@ from ruamel.yaml import YAML
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.presets import Shipment, ship
 from search.cli.progress import live_progress
-from search.cli.showing import conditions, frame_records, print_json
-from search.cli.tables import front_table, output_console
+from search.cli.showing import frame_records, print_front, print_json, reference_records
+from search.cli.tables import output_console
 from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
-from search.runtime import ray_workers, run_folder, worker_count
+from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold
-from search.study import Onlooker, Progress, SearchRun
+from search.study import Onlooker, Progress, References, SearchRun
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -66,6 +67,7 @@ def run_experiment(
             spec=experiment.spec,
         )
         YAML().dump(experiment.spec, folder / "experiment.yaml")
+        _tell_calibration(experiment, store, errors)
         finished = _search(
             experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
         )
@@ -73,6 +75,14 @@ def run_experiment(
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
+    """Say whether the early rungs can be trusted, and keep it for the report."""
+    words = calibration_words(experiment)
+    errors.print(words, style="dim", highlight=False)
+    if store.study().facts.get("calibration") != words:
+        store.note("calibration", words)
 
 
 def _search(
@@ -86,14 +96,22 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    on_ray = experiment.execution.engine == "ray"
-    executor = ProcessExecutor(1 if on_ray else worker_count(experiment), start_worker)
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
         evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
-            experiment, evaluator, store, executor, onlooker=onlooker, deadline=deadline, scalars=scalars
+            experiment,
+            evaluator,
+            store,
+            executor,
+            references=References(
+                experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed
+            ),
+            onlooker=onlooker,
+            deadline=deadline,
+            scalars=scalars,
         )
         if search.is_finished:
             errors.print(
@@ -103,13 +121,17 @@ def _search(
             )
             return True
         try:
-            _run_on_ray(experiment, search) if on_ray else search.run()
+            _run(experiment, search)
         finally:
             executor.close()
         return search.is_finished
 
 
-def _run_on_ray(experiment: Experiment, search: SearchRun) -> None:
+def _run(experiment: Experiment, search: SearchRun) -> None:
+    """Search, with the engine that the experiment names."""
+    if experiment.execution.engine == "pool":
+        search.run()
+        return
     from search.ray_engine import RayRun, RaySettings  # only where it is asked for: Ray is slow to import
 
     execution = experiment.execution
@@ -191,11 +213,13 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
             f"  See {folder / 'report.html'}; `hfir-search check` says which limit bites."
         )
     if as_json:
-        print_json({"run": study.name, "folder": str(folder), "finished": finished, "front": frame_records(study)})
+        print_json(
+            {"run": study.name, "folder": str(folder), "finished": finished, "front": frame_records(study)}
+            | reference_records(study)
+        )
     elif not quiet:
         console = output_console()
-        console.print(front_table(study))
-        console.print(conditions(study), style="dim", highlight=False)
+        print_front(console, study)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
         console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)

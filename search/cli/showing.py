@@ -11,8 +11,17 @@ from typing import Any
 from rich.console import Console
 
 from search.cli.explaining import explanation_lines, explanation_record
-from search.cli.tables import front_table, output_console, trial_table
-from search.report import Preference, Selection, explain_front, front_frame, parse_wishes, select
+from search.cli.tables import front_table, output_console, reference_table, trial_table
+from search.report import (
+    Preference,
+    Selection,
+    describe_standing,
+    explain_front,
+    front_frame,
+    parse_wishes,
+    select,
+    standings,
+)
 from search.report.words import count
 from search.store import read_study
 from search.types import OBJECTIVES, Study, Trial, TrialState, to_json
@@ -23,14 +32,13 @@ def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
     study = read_study(folder)
     if as_json:
         explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
-        print_json({"run": study.name, "front": frame_records(study), **explained})
+        print_json({"run": study.name, "front": frame_records(study), **reference_records(study), **explained})
         return
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
         console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
-    console.print(front_table(study))
-    console.print(conditions(study), style="dim", highlight=False)
+    print_front(console, study)
     if explain:
         lines = ["", *explanation_lines(study)]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
@@ -101,6 +109,35 @@ def _exclusion_lines(selection: Selection) -> list[str]:
 
 def _is_untrusted(trial: Trial) -> bool:
     return trial.cost is not None and trial.cost.latency is not None and not trial.cost.latency.trusted
+
+
+def print_front(console: Console, study: Study) -> None:
+    """Print the front of a run, the networks that it is compared with, and what the figures hold for."""
+    console.print(front_table(study))
+    references = reference_table(study)
+    if references is not None:
+        console.print(references)
+    console.print(conditions(study), style="dim", highlight=False)
+
+
+def reference_records(study: Study) -> dict[str, Any]:
+    """Return what is known of a run's references as JSON values, under `references`; nothing without any."""
+    records = [
+        {
+            "name": s.reference.name,
+            "made": dict(s.reference.made),
+            **{name: s.reference.value(name) for name in OBJECTIVES},
+            "steps": None if s.reference.last is None else s.reference.last.step,
+            "over_budget": s.reference.over,
+            "failed": s.reference.reason,
+            "dominated": s.is_dominated if s.is_done else None,
+            "rival": None if s.rival is None else s.rival.number,
+            "gain": s.gain,
+            "words": describe_standing(study, s),
+        }
+        for s in standings(study)
+    ]
+    return {"references": records} if records else {}
 
 
 def frame_records(study: Study) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from search.evaluation.plan import CandidateJob
+from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.types import Cost, Measurement
 
 
@@ -70,4 +70,20 @@ class Evaluator(Protocol):
 
     def remeasure(self, job: CandidateJob) -> Admission:
         """Return an admitted candidate's cost, measured afresh. Runs with nothing else running."""
+        ...
+
+
+class ReferenceEvaluator(Protocol):
+    """Answers about networks that a run is compared with; as an `Evaluator` does about candidates."""
+
+    def try_reference(self, job: ReferenceJob) -> bool:
+        """Build the network and restore a small image; SpecError where that fails."""
+        ...
+
+    def measure_reference(self, job: ReferenceJob) -> Admission:
+        """Return what the network costs, held against the limits. Runs with nothing else running."""
+        ...
+
+    def train_reference(self, job: ReferenceJob) -> Measurement:
+        """Train the network through `job.rung`, going on from where it stands."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -15,6 +15,8 @@ from hfir.config import HFIRConfig
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR, build_model
 from search.types import InputSize
+
+M = TypeVar("M", bound=nn.Module)
 
 MIB = 2**20
 
@@ -60,25 +62,34 @@ def deploy_form(config: HFIRConfig) -> HydraFusionIR:
         return as_deployed(fuse(build_model(config)))
 
 
-def as_deployed(model: HydraFusionIR) -> HydraFusionIR:
+def as_deployed(model: M) -> M:
     """Return a network in eval mode and channels-last memory, as it is measured."""
     return model.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
 
 def measured_image(config: HFIRConfig, at: InputSize) -> torch.Tensor:
     """Return a fixed random image of the size, batch 1, channels last."""
+    return random_image(config.in_channels, at)
+
+
+def random_image(channels: int, at: InputSize) -> torch.Tensor:
+    """Return a fixed random image of the size, batch 1, channels last."""
     generator = torch.Generator().manual_seed(0)
-    image = torch.rand(1, config.in_channels, at.height, at.width, generator=generator)
+    image = torch.rand(1, channels, at.height, at.width, generator=generator)
     return image.contiguous(memory_format=torch.channels_last)
 
 
 def peak_memory_mib(model: HydraFusionIR, at: InputSize) -> float:
+    """Return the peak of tensor memory in one forward pass at a size, in MiB; see `peak_memory_of`."""
+    return peak_memory_of(model, measured_image(model.config, at))
+
+
+def peak_memory_of(model: nn.Module, image: torch.Tensor) -> float:
     """Return the peak of tensor memory in one forward pass on the CPU, weights and input included, in MiB.
 
     Taken from the allocations that torch's profiler records. Scratch that a library takes outside torch's
     allocator is not seen; the interpreter itself is not counted.
     """
-    image = measured_image(model.config, at)
     with torch.inference_mode():
         model(image)
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as record:

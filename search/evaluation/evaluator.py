@@ -22,9 +22,10 @@ from search.evaluation.answers import Admission, Baseline
 from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
-from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
+from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
+from search.evaluation.references import measure_reference, train_reference, try_reference
 from search.tasks.dataset import embedded_task, folder_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.pairs import TaskData
@@ -62,6 +63,20 @@ class ProxyEvaluator:
     def remeasure(self, job: CandidateJob) -> Admission:
         """Measure an admitted candidate's memory and latency afresh, twice as long."""
         return remeasure(self.plan, job)
+
+    def try_reference(self, job: ReferenceJob) -> bool:
+        """Build a network to compare with, and restore a small image by it."""
+        return try_reference(self.plan, job)
+
+    def measure_reference(self, job: ReferenceJob) -> Admission:
+        """Measure what a network to compare with costs, and hold it against the limits."""
+        cost = measure_reference(self.plan, job)
+        margins = _margins(self.plan.cost, cost)
+        return Admission(cost=cost, margins=margins, reason=_reason(self.plan.cost, cost, margins))
+
+    def train_reference(self, job: ReferenceJob) -> Measurement:
+        """Train a network to compare with through a rung, going on from where it stands."""
+        return train_reference(self.plan, job, task_data(self.plan.task))
 
 
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:

@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import torch
+from torch import Tensor, nn
 
 from hfir.model import HydraFusionIR
 from search.evaluation.cost import measured_image
@@ -66,15 +67,19 @@ class Blocks:
 
 
 def measure_latency(model: HydraFusionIR, at: InputSize, threads: int, *, limit_s: float = LIMIT_S) -> Latency:
-    """Time forward passes of a deploy form: batch 1, fp32, CPU, eager torch, after a warm-up.
+    """Time forward passes of a deploy form at a size; see `latency_of`."""
+    return latency_of(model, measured_image(model.config, at), threads, limit_s=limit_s)
+
+
+def latency_of(model: nn.Module, image: Tensor, threads: int, *, limit_s: float = LIMIT_S) -> Latency:
+    """Time forward passes of any network: batch 1, fp32, CPU, eager torch, after a warm-up.
 
     Args:
         model: In eval mode.
-        at: Input size.
+        image: [1, c, h, w], channels last.
         threads: Of torch, for these passes only.
         limit_s: Stop after this long, however wide the interval; `PATIENCE` times as long on a busy machine.
     """
-    image = measured_image(model.config, at)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -90,7 +95,7 @@ def measure_latency(model: HydraFusionIR, at: InputSize, threads: int, *, limit_
         low_ms=low,
         high_ms=high,
         repeats=len(blocks.kept) if blocks.is_trusted() else len(blocks.kept) + len(blocks.discarded),
-        at=str(at),
+        at=str(InputSize(width=image.shape[-1], height=image.shape[-2])),
         threads=threads,
         device="cpu",
         dtype="float32",

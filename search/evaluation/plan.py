@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from search.references.plan import ReferencePlan
 from search.types import InputSize
 
 
@@ -106,3 +107,20 @@ class CandidateJob:
     rung: int = 0
     scalars: str | None = None
     device: str = "cpu"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceJob:
+    """One network to compare with, as it is sent to a worker.
+
+    Args:
+        reference: Which one.
+        seed: Draws the initial weights.
+        checkpoint: Where its training is kept.
+        rung: The rung to train through; ignored by other jobs.
+    """
+
+    reference: ReferencePlan
+    seed: int
+    checkpoint: str
+    rung: int = 0

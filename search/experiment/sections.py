@@ -284,6 +284,8 @@ def _size(at: tuple[int, int]) -> InputSize:
 # Training and search ------------------------------------------------------------------------------
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+WITHIN_STRATA = "within_strata"
+"""How promotions compare candidates where the file says nothing (ADR 8)."""
 
 
 class ProxySection(Section):
@@ -316,6 +318,26 @@ class ProxySection(Section):
         description="Weight of what teaches routers which expert is for which degradation, 0..1; mixed tasks only.",
     )
 
+    rank_by: Literal["within_strata", "extrapolated", "value"] = Field(
+        default=WITHIN_STRATA,
+        description="What promotions compare is within_strata (quality, among equal `levels`), extrapolated (what "
+        "`predictor` expects at the last rung, among all) or value (quality, among all).",
+    )
+    predictor: Folder | None = Field(
+        default=None,
+        description="rank_by extrapolated: the file predictor.json of a calibration, relative to the experiment file.",
+    )
+
+    @model_validator(mode="after")
+    def _predictor_where_it_counts(self) -> ProxySection:
+        if self.rank_by == "extrapolated" and self.predictor is None:
+            raise fault(
+                "rank_by",
+                "extrapolated needs a predictor.",
+                "Name its file under proxy.predictor; `hfir-search calibrate` writes one.",
+            )
+        return self
+
     @model_validator(mode="after")
     def _rungs_rise(self) -> ProxySection:
         if any(a >= b for a, b in pairwise(self.rungs)):
@@ -326,8 +348,9 @@ class ProxySection(Section):
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
-    sampler: Literal["auto", "tpe", "nsga2", "random"] = Field(
-        default="auto", description="The sampler is auto, tpe, nsga2 or random."
+    sampler: Literal["auto", "random", "qmc", "tpe", "nsga2", "nsga3", "gp", "evolution", "local"] = Field(
+        default="auto",
+        description="The sampler is auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
     )
     trials: int = Field(
         default=48,
@@ -441,6 +464,72 @@ class DeploySection(Section):
         return self
 
 
+# What a run is compared with ------------------------------------------------------------------------
+
+NETWORKS = ("bicubic", "fsrcnn", "edsr", "rep_stack")
+"""The reference networks that are built in: names in `search.references.networks.BUILT_IN`."""
+
+
+class ReferenceSection(Section):
+    """A network to compare with: a built-in one (`network`), or any torch.nn.Module by its import path (`module`)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["network"]}, {"required": ["module"]}],
+            "dependentRequired": {"path": ["module"]},
+        }
+    )
+
+    name: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        max_length=64,
+        description="What it is called in tables and figures: letters and digits, then also '.', '_' and '-', at most "
+        "64 in all (default: its network, or the factory of its module).",
+    )
+    network: Literal["bicubic", "fsrcnn", "edsr", "rep_stack"] | None = Field(
+        default=None, description="The network is bicubic, fsrcnn, edsr or rep_stack."
+    )
+    module: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="Import path of a factory, package.module:Factory: my_net:MyNet for my_net.py beside the file.",
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the network or the factory: args: {width: 32}."
+    )
+    path: Folder | None = Field(
+        default=None,
+        description="Folder where the module is looked for before installed packages, relative to the experiment file "
+        "(default: the file's own).",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ReferenceSection:
+        if (self.network is None) == (self.module is None):
+            problem = "names both a network and a module." if self.network else "names neither a network nor a module."
+            raise fault(
+                "", problem, f"Write one of them: network ({', '.join(NETWORKS)}), or module (package.mod:Net)."
+            )
+        if self.path is not None and self.module is None:
+            raise fault("path", "belongs to a module, not to a built-in network.", "Remove it.")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What it is called: its name, or else its network or factory."""
+        return self.name or self.network or str(self.module).rpartition(":")[2]
+
+
+def _reference(value: Any) -> Any:
+    """Turn the short form of a reference, a built-in network alone, into the long one."""
+    return {"network": value} if isinstance(value, str) else value
+
+
+_REFERENCE_SCHEMA = {"anyOf": [{"enum": list(NETWORKS)}, ReferenceSection.model_json_schema()]}
+ReferenceField = Annotated[ReferenceSection, BeforeValidator(_reference), WithJsonSchema(_REFERENCE_SCHEMA)]
+
+
 # The whole file -----------------------------------------------------------------------------------
 
 Objectives = tuple[Literal["psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"], ...]
@@ -474,6 +563,12 @@ class ExperimentFile(Section):
     search: SearchSection = Field(default=SearchSection(), description="How candidates are proposed.")
     execution: ExecutionSection = Field(default=ExecutionSection(), description="Where the work runs.")
     deploy: DeploySection = Field(default=DeploySection(), description="Which presets are written.")
+    references: tuple[ReferenceField, ...] = Field(
+        default=(),
+        strict=False,
+        description="Networks to compare with, a list: fsrcnn, or {name: edsr-s, network: edsr, args: {width: 32}}, or "
+        "{module: my_net:MyNet}.",
+    )
 
     @model_validator(mode="after")
     def _routing_is_supervised_by_labels(self) -> ExperimentFile:
@@ -485,6 +580,24 @@ class ExperimentFile(Section):
                 f"{weight:g} asks for the degradation of each patch, which {silent} not tell.",
                 "Only task mixed, its degradations made here, has labels: choose it, or remove routing_supervision.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_extrapolated_is_an_objective(self) -> ExperimentFile:
+        if self.proxy.rank_by == "extrapolated" and {"psnr_db", "ssim"} & set(self.objectives) != {"psnr_db"}:
+            raise fault(
+                "proxy.rank_by",
+                "extrapolated expects a PSNR, which is not the one quality among the objectives.",
+                "Let objectives name psnr_db and not ssim, or choose within_strata.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _references_have_names_of_their_own(self) -> ExperimentFile:
+        names = [reference.called for reference in self.references]
+        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        if twice is not None:
+            raise fault("references", f"two are called {twice}.", "Give each a name of its own: {name: …, network: …}.")
         return self
 
     @model_validator(mode="after")

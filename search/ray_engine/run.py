@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
@@ -15,7 +16,6 @@ from search.ray_engine.exchange import Exchange, open_exchange
 from search.ray_engine.nodes import look_at_nodes, require_alike
 from search.ray_engine.session import MAX_TRIALS, RungScheduler, Session, StudyCallback, StudySearcher
 from search.ray_engine.worker import JOB, train_candidate
-from search.store import RunStore
 from search.study import SearchRun
 from search.types import Study, stable_hash
 
@@ -61,7 +61,7 @@ class RayRun:
         """
         settings, store = self._settings, self._search.store
         with connected(settings.address, settings.workers, gpus=settings.gpus_per_trial):
-            exchange = _exchange(store, settings.storage_path)
+            exchange = _exchange(self._search.director.problem.name, store.folder.resolve(), settings.storage_path)
             try:
                 self._run(exchange)
             finally:
@@ -124,9 +124,8 @@ def _trial_name(trial: TuneTrial) -> str:
     return f"{trial.config[JOB].number:05d}-{trial.trial_id}"
 
 
-def _exchange(store: RunStore, storage_path: str | None) -> Exchange:
-    """Return the folder of a run: within its own, or under a name that no other run with the storage path has."""
-    folder = store.folder.resolve()
+def _exchange(name: str, folder: Path, storage_path: str | None) -> Exchange:
+    """Return the exchange of a run: in its own folder, or under a name that no other run with the storage path has."""
     if storage_path is None:
         return open_exchange(str(folder), "ray")
-    return open_exchange(storage_path, f"{store.name}-{stable_hash([platform.node(), str(folder)])[:8]}")
+    return open_exchange(storage_path, f"{name}-{stable_hash([platform.node(), str(folder)])[:8]}")

@@ -84,7 +84,7 @@ class Session:
             self.is_over = self.is_at_end = True
             return
         self._phase = step.phase
-        self._waiting.extend(replace(job, device=self._device) for job in step.jobs if job is not None)
+        self._waiting.extend(replace(job, device=self._device) for job in step.jobs if isinstance(job, CandidateJob))
 
     def next_new(self) -> dict[str, Any] | None:
         """Return the configuration of the next trial that this session does not know yet."""

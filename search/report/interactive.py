@@ -14,7 +14,8 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from search.report.explain import FrontExplanation, Neighbour, explain_front
-from search.report.figures import hypervolume_growth
+from search.report.figures import drawn_references, hypervolume_growth
+from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.selection import choose_presets
 from search.report.tables import dimension_names
 from search.report.words import baseline_name, cost_objectives, describe_network, limits, quality_objective
@@ -48,6 +49,7 @@ def page_data(study: Study, explanation: FrontExplanation | None = None) -> dict
         "front": [member.trial.number for member in members],
         "neighbours": {str(member.trial.number): [_neighbour(n) for n in member.neighbours] for member in members},
         "trials": _columns(shown),
+        "references": [_reference(study, s) for s in standings(study) if s.reference in drawn_references(study)],
         "volume": _volume(study),
         "parallel": _parallel(study, parallel_trials(study)),
     }
@@ -106,6 +108,18 @@ def _columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "values": {name: [_short(t.value(name)) for t in trials] for name in OBJECTIVES if _is_known(trials, name)},
         "latency": [None if at is None else [_short(at.low_ms), _short(at.high_ms)] for at in latencies],
         "doubt": ["" if at is None else at.doubt for at in latencies],
+    }
+
+
+def _reference(study: Study, standing: Standing) -> dict[str, Any]:
+    reference = standing.reference
+    latency = None if reference.cost is None else reference.cost.latency
+    return {
+        "name": reference.name,
+        "words": describe_made(dict(reference.made)),
+        "standing": describe_standing(study, standing),
+        "values": {name: _short(reference.value(name)) for name in OBJECTIVES},
+        "latency": None if latency is None else [_short(latency.low_ms), _short(latency.high_ms)],
     }
 
 

@@ -21,7 +21,7 @@ from search.files import replace_file
 from search.pareto import pareto_front
 from search.report.words import baseline_value, limits
 from search.store import read_study
-from search.types import OBJECTIVES, Study, Trial, TrialState
+from search.types import OBJECTIVES, Reference, Study, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,13 @@ class Column:
 
 
 COLUMNS: Mapping[str, Column] = {
-    "trial": Column("Int64", "", "number of the candidate"),
-    "state": Column("string", "", "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING"),
+    "trial": Column("Int64", "", "number of the candidate; missing for a reference"),
+    "name": Column("string", "", "of a network that the run is compared with; missing for candidates"),
+    "state": Column(
+        "string",
+        "",
+        "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING; REFERENCE for what is no candidate of the search",
+    ),
     "reason": Column("string", "", "why it is in that state; what is doubtful about a COMPLETE one; empty otherwise"),
     "key": Column("string", "", "16 hexadecimal digits that name its point of the space"),
     "psnr_db": Column("float64", "dB", "mean over the validation photographs, at the last rung that it reached"),
@@ -74,6 +79,9 @@ COLUMNS: Mapping[str, Column] = {
 }
 """Every column, in order; `space.<name>` stands for all dimensions of the space."""
 
+REFERENCE = "REFERENCE"
+"""What stands in the column `state` of a network that is no candidate."""
+
 _OVER = re.compile(rf"\b({'|'.join(OBJECTIVES)}) \S+ > ")
 """How a reason names the limit that a candidate is over, e.g. `macs_g 8.109 > 8`."""
 
@@ -93,6 +101,11 @@ class Run:
     study: Study
     trials: pd.DataFrame
     front: pd.DataFrame
+
+    @property
+    def references(self) -> pd.DataFrame:
+        """The networks that the run is compared with, as `references_frame` gives them."""
+        return references_frame(self.study)
 
     @property
     def baseline_psnr_db(self) -> float | None:
@@ -128,6 +141,11 @@ def trials_frame(study: Study) -> pd.DataFrame:
     return _frame(study, study.trials)
 
 
+def references_frame(study: Study) -> pd.DataFrame:
+    """Return one row for each network that the run is compared with, with the columns of `trials_frame`."""
+    return _frame(study, study.references)
+
+
 def front_frame(study: Study) -> pd.DataFrame:
     """Return the rows of the complete candidates that no other beats, from cheap to dear."""
     return _frame(study, front_trials(study))
@@ -141,10 +159,12 @@ def front_trials(study: Study) -> tuple[Trial, ...]:
 def write_tables(study: Study) -> list[Path]:
     """Write `trials.csv`, `trials.parquet` and `front.csv` into the run's folder, each whole or not at all.
 
+    The first two hold the references below the candidates.
+
     Returns:
         The files' paths.
     """
-    trials = trials_frame(study)
+    trials = _frame(study, (*study.trials, *study.references))
     parquet = BytesIO()
     trials.to_parquet(parquet, index=False)
     contents = {
@@ -198,8 +218,8 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
-def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
-    rows = [_row(trial) for trial in trials]
+def _frame(study: Study, networks: Sequence[Trial | Reference]) -> pd.DataFrame:
+    rows = [_row(network) for network in networks]
     columns: dict[str, Any] = {
         name: pd.array([row[name] for row in rows], dtype=_dtype(column.dtype))
         for name, column in COLUMNS.items()
@@ -207,26 +227,46 @@ def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
     }
     for name in dimension_names(study):
         dtype = _common_dtype(trial.genotype.values.get(name) for trial in study.trials)
-        columns[f"space.{name}"] = _dimension([t.genotype.values.get(name) for t in trials], dtype)
+        values = [network.genotype.values.get(name) if isinstance(network, Trial) else None for network in networks]
+        columns[f"space.{name}"] = _dimension(values, dtype)
     columns["config"] = pd.array([row["config"] for row in rows], dtype=_dtype("string"))
     return pd.DataFrame(columns)
 
 
-def _row(trial: Trial) -> dict[str, Any]:
-    last = trial.last
+def _row(network: Trial | Reference) -> dict[str, Any]:
+    last = network.last
     uses = () if last is None else last.experts
     return {
+        **(_trial_fields(network) if isinstance(network, Trial) else _reference_fields(network)),
+        **{name: network.value(name) for name in OBJECTIVES},
+        "steps": None if last is None else last.step,
+        "train_s": None if last is None else last.elapsed_s,
+        "expert_load_entropy": min((use.load_entropy for use in uses), default=None),
+        "expert_dead": sum(len(use.dead) for use in uses) if uses else None,
+    }
+
+
+def _trial_fields(trial: Trial) -> dict[str, Any]:
+    return {
         "trial": trial.number,
+        "name": None,
         "state": trial.state.value,
         "reason": trial.reason,
         "key": trial.key,
-        **{name: trial.value(name) for name in OBJECTIVES},
-        "steps": None if last is None else last.step,
-        "train_s": None if last is None else last.elapsed_s,
         "seed": trial.seed,
-        "expert_load_entropy": min((use.load_entropy for use in uses), default=None),
-        "expert_dead": sum(len(use.dead) for use in uses) if uses else None,
         "config": None if trial.config is None else json.dumps(dict(trial.config)),
+    }
+
+
+def _reference_fields(reference: Reference) -> dict[str, Any]:
+    return {
+        "trial": None,
+        "name": reference.name,
+        "state": REFERENCE,
+        "reason": reference.reason or reference.over,
+        "key": None,
+        "seed": None,
+        "config": None,
     }
 
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import Any, TypeVar
+from dataclasses import asdict, replace
+from typing import Any
 
 import optuna
 
 from hfir.errors import ConfigError
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
-from search.executors import Outcome
+from search.executors import Outcome, value_of
 from search.pareto import pareto_front
-from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
-from search.store import RunStore
+from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
+from search.schedulers import WITHIN_LEVELS, promotions
 from search.study.paths import checkpoint_path, scalars_path
-from search.study.problem import Described, Problem
+from search.study.problem import Described, Problem, Ranked
+from search.study.records import Store
+from search.study.references import REFERENCE_KINDS, References
+from search.study.steps import Job, Kind, Step
 from search.types import (
     Cost,
     EvaluationError,
@@ -33,9 +34,6 @@ from search.types import (
     stable_hash,
     to_json,
 )
-
-J = TypeVar("J")
-R = TypeVar("R")
 
 log = logging.getLogger("search.study")
 
@@ -50,51 +48,21 @@ ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialSt
 """States that cost one of `search.trials`."""
 
 
-class Kind(StrEnum):
-    """What a step asks for; the middle four are the methods of an `Evaluator`."""
-
-    PROPOSE = "propose"
-    """Ask the sampler for one candidate; no job."""
-    LOOK = "look_at_data"
-    """Load the data once before anything is spent."""
-    ADMIT = "admit"
-    """Measure candidates with nothing else running."""
-    TRAIN = "train"
-    """Train candidates through a rung, side by side, the first first."""
-    REMEASURE = "remeasure"
-    """Measure members of the front again, with nothing else running."""
-    CLOSE = "close"
-    """Nothing is left to train: tell off who waits in vain; no job."""
-    FINISH = "finish"
-    """All is done; no job."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What is to be done next.
-
-    Args:
-        kind: What.
-        phase: The same for an onlooker, in words.
-        jobs: For the workers; none where the driver does it by itself.
-    """
-
-    kind: Kind
-    phase: str
-    jobs: tuple[CandidateJob | None, ...] = ()
-
-
 class Director:
     """Decides a run's next step, and records what came of each.
 
     Args:
         problem: What is searched.
         store: The run's record.
+        references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False) -> None:
+    def __init__(
+        self, problem: Problem, store: Store, *, references: References | None = None, scalars: bool = False
+    ) -> None:
         self.problem, self.store = problem, store
+        self._references = references
         self._scalars = scalars
         self._has_looked = False
 
@@ -103,6 +71,9 @@ class Director:
         study = self.store.study()
         if not self._has_looked:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
+        trying = None if self._references is None else self._references.trying()
+        if trying is not None:
+            return trying
         unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
         if unmeasured:
             phase = f"measuring trial {unmeasured[0].number}"
@@ -117,14 +88,18 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        return self._verification(study)
+        comparison = None if self._references is None else self._references.next_step()
+        return self._verification(study) if comparison is None else comparison
 
-    def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
+    def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data cannot be used, or a network to compare with.
         """
+        if self._references is not None and kind in REFERENCE_KINDS:
+            self._references.take(kind, outcome)
+            return
         if kind is Kind.LOOK:
             self._keep_baseline(value_of(outcome))
             return
@@ -187,8 +162,15 @@ class Director:
         space, search = self.problem.space, self.problem.search
         seed = proposal_seed(search.seed, index)
         if _dry(study) < DRY_BEFORE_RANDOM:
-            front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
-            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=front)
+            request = Request(
+                trials=study.trials,
+                space=space,
+                objectives=self.problem.objectives,
+                run_seed=search.seed,
+                index=index,
+                limits=self.problem.limits,
+            )
+            return build_sampler(search.sampler, request)
         if space.size <= SMALL_SPACE:
             seen = {t.key for t in study.trials}
             unseen = [g for g in space.enumerate() if g.key not in seen]
@@ -221,13 +203,14 @@ class Director:
         fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
         if fresh:
             return self._train(fresh, rung=0)
+        ranking = self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS
         for rung in range(len(self.problem.proxy.rungs) - 1):
             chosen = promotions(
                 study.trials,
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
-                stratum=lambda t: t.genotype.values.get("levels"),
+                ranking=ranking,
             )
             if chosen:
                 return self._train(chosen, rung=rung + 1)
@@ -269,6 +252,8 @@ class Director:
         lost = self.store.close_lost_proposals()
         if lost:
             log.info("study=%s lost_proposals=%d", self.problem.name, lost)
+        if self._references is not None:
+            self._references.begin()
 
     def _keep_baseline(self, baseline: Baseline) -> None:
         """Keep what the run is compared with."""
@@ -296,7 +281,9 @@ class Director:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials."""
+        """Whether nothing is left to do under the present number of trials, and the present references."""
+        if self._references is not None and not self._references.are_done:
+            return False
         return int(self.store.study().facts.get("finished", 0)) >= self.problem.search.trials
 
     def _verification(self, study: Study) -> Step | None:
@@ -332,18 +319,9 @@ class Director:
             scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
         )
 
-    def _trial(self, outcome: Outcome[CandidateJob | None, Any]) -> Trial:
-        number = outcome.job.number if outcome.job is not None else -1
+    def _trial(self, outcome: Outcome[Job, Any]) -> Trial:
+        number = outcome.job.number if isinstance(outcome.job, CandidateJob) else -1
         return next(t for t in self.store.study().trials if t.number == number)
-
-
-def value_of(outcome: Outcome[J, R]) -> R:
-    """Return a job's answer; raises its error where it has none."""
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.value is None:
-        raise EvaluationError("a worker answered with nothing; please report this.")
-    return outcome.value
 
 
 def _dry(study: Study) -> int:

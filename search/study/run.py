@@ -10,9 +10,11 @@ from typing import Any
 from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor, Outcome
-from search.store import RunStore
-from search.study.director import Director, Kind, Step
+from search.study.director import Director
 from search.study.problem import Problem
+from search.study.records import Store
+from search.study.references import References
+from search.study.steps import Job, Kind, Step
 from search.types import Study
 
 
@@ -42,6 +44,7 @@ class SearchRun:
         evaluator: Answers about candidates.
         store: The run's record.
         executor: Where the evaluator's jobs run.
+        references: What the run is compared with; the evaluator is a `ReferenceEvaluator`, too, where there are any.
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
@@ -51,15 +54,16 @@ class SearchRun:
         self,
         problem: Problem,
         evaluator: Evaluator,
-        store: RunStore,
+        store: Store,
         executor: Executor,
         *,
+        references: References | None = None,
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         scalars: bool = False,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, scalars=scalars)
+        self.director = Director(problem, store, references=references, scalars=scalars)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 
@@ -67,7 +71,7 @@ class SearchRun:
         """Search until the trials, the space or the time are spent; return the run as it then stands.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data cannot be used, or a network to compare with.
         """
         self.director.begin()
         while (step := self.until_training()) is not None:
@@ -92,13 +96,13 @@ class SearchRun:
         self._running.add(number)
         self._show(phase)
 
-    def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any], phase: str) -> None:
+    def take(self, kind: Kind, outcome: Outcome[Job, Any], phase: str) -> None:
         """Record the answer to a job, and show it.
 
         Raises:
             InputError: If the data cannot be used.
         """
-        if outcome.job is not None:
+        if isinstance(outcome.job, CandidateJob):
             self._running.discard(outcome.job.number)
         self.director.take(kind, outcome)
         self._show(phase)
@@ -130,12 +134,12 @@ class SearchRun:
         for outcome in self.executor.run(getattr(self.evaluator, step.kind.value), self._started(step)):
             self.take(step.kind, outcome, step.phase)
 
-    def _started(self, step: Step) -> Iterator[CandidateJob | None]:
+    def _started(self, step: Step) -> Iterator[Job]:
         """Yield jobs as workers fall idle, until the time is up."""
         for job in step.jobs:
             if self.is_out_of_time:
                 return
-            if job is not None and step.kind is Kind.TRAIN:
+            if isinstance(job, CandidateJob) and step.kind is Kind.TRAIN:
                 self.started(job.number, step.phase)
             yield job
 

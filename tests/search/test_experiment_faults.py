@@ -59,6 +59,16 @@ EXPECTED = (
     ("unknown-stage", 5, "space.attention_stages: enc4 is not possible.", "stages joined by '+': enc1, enc2,"),
     ("duplicate-choice", 7, "space.width: 16 stands twice.", "Name each value once."),
     ("same-number-twice", 4, "space.expansion: 2.0 stands twice.", "Name each value once."),
+    # references
+    ("unknown-reference", 6, 'references: "fsrcn" is not possible.', "Did you mean fsrcnn?"),
+    ("unknown-key-in-reference", 5, "references.arg: unknown key.", "Did you mean args?"),
+    ("reference-twice", 4, "references: two are called fsrcnn.", "Give each a name of its own"),
+    ("reference-to-nothing", 5, "references: names neither a network nor a module.", "Write one of them: network ("),
+    ("reference-to-two", 5, "references: names both a network and a module.", "or module (package.mod:Net)."),
+    ("reference-without-factory", 5, 'references.module: "nets.Net" is not a legal name.', "package.module:Factory"),
+    ("path-of-built-in", 5, "references.path: belongs to a module, not to a built-in network.", "Remove it."),
+    ("scalar-for-references", 4, 'references: "fsrcnn" is not a list.', "Networks to compare with, a list: fsrcnn,"),
+    ("number-for-reference", 5, "references: 3 has no keys.", "name, network, module, args, path."),
     # conditions
     (
         "window-without-attention",
@@ -179,8 +189,22 @@ EXPECTED = (
     ),
     ("supervision-of-two", 4, "proxy.routing_supervision: 2 is too large.", "degradation, 0..1; mixed tasks only."),
     ("keep-nothing", 4, "proxy.keep: 0 is too small.", "0 < keep <= 1."),
+    ("unknown-ranking", 4, 'proxy.rank_by: "extrapolate" is not possible.', "Did you mean extrapolated?"),
+    ("extrapolated-by-nothing", 6, "proxy.rank_by: extrapolated needs a predictor.", "Name its file"),
+    (
+        "extrapolated-ssim",
+        5,
+        "proxy.rank_by: extrapolated expects a PSNR, which is not the one quality among the objectives.",
+        "Let objectives name psnr_db and not ssim, or choose within_strata.",
+    ),
+    ("predictor-of-nothing", 4, 'proxy.predictor: "" is empty.', "the file predictor.json of a calibration"),
     ("no-trials", 4, "search.trials: 0 is too small.", "Candidates to train, 1..1000000"),
-    ("unknown-sampler", 4, 'search.sampler: "bayes" is not possible.', "auto, tpe, nsga2 or random."),
+    (
+        "unknown-sampler",
+        4,
+        'search.sampler: "bayes" is not possible.',
+        "auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
+    ),
     ("unknown-engine", 4, 'execution.engine: "slurm" is not possible.', "The engine is pool"),
     ("address-of-the-pool", 4, "execution.address: belongs to ray, not to pool.", "set engine: ray"),
     ("address-of-a-client", 4, "execution.address: ray://head:10001 is not possible.", "or HOST:PORT"),
@@ -211,8 +235,11 @@ EXPECTED = (
 
 # What a schema cannot say: it sees one value at a time, and editors have no infinity.
 BEYOND_THE_SCHEMA = {
+    "reference-twice",
     "classes-fall",
     "condition-without-labels",
+    "extrapolated-by-nothing",
+    "extrapolated-ssim",
     "infinite-limit",
     "level-missing",
     "level-too-deep",
@@ -317,6 +344,7 @@ GOOD = {
     "search": {"sampler": "tpe", "trials": 4},
     "execution": {"workers": "auto"},
     "deploy": {"classes_ms": [10, 30.5]},
+    "references": ["fsrcnn", {"name": "mine", "module": "nets:Net", "args": {"width": 8}, "path": "nets"}],
 }
 
 

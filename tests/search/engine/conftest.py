@@ -15,7 +15,7 @@ from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.store import RunStore, hold
-from search.study import SearchRun
+from search.study import References, SearchRun
 from search.types import Study
 
 TINY = """
@@ -75,6 +75,8 @@ def run_in(
     with hold(folder):
         store = open_store(experiment, folder)
         asked = evaluator or ProxyEvaluator(experiment.evaluation_plan())
+        references = References(experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed)
+        options |= {"references": references}
         return SearchRun(experiment, asked, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
 
 
