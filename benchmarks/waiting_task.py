@@ -62,6 +62,7 @@ class WaitingProblem:
 
     def __init__(self, settings: Settings) -> None:
         self.search = self.proxy = settings
+        self.limits: Mapping[str, float] = {}
         self.space = SearchSpace([Parameter(name, tuple(range(16))) for name in ("a", "b", "c")])
 
     def decode(self, genotype: Genotype) -> Point:
