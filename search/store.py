@@ -223,6 +223,19 @@ def read_study(folder: Path) -> Study:
     return _study(folder, optuna.load_study(study_name=summaries[0], storage=storage))
 
 
+def note_fact(folder: Path, key: str, value: Any) -> None:
+    """Keep a fact about a finished or a paused run as a whole.
+
+    Raises:
+        StoreError: If another process holds the run, or its journal is damaged.
+    """
+    with hold(folder):
+        repair_journal(folder / JOURNAL)
+        storage = _open(folder / JOURNAL)
+        [name] = optuna.get_all_study_names(storage)
+        optuna.load_study(study_name=name, storage=storage).set_user_attr(f"fact:{key}", value)
+
+
 def repair_journal(path: Path) -> None:
     """Drop a torn last line (a driver that was killed, a full disk), before anything is appended behind it."""
     if not path.is_file():
@@ -324,7 +337,8 @@ def _study(folder: Path, study: optuna.Study) -> Study:
     spec = attributes.get("spec", {})
     facts = {key.removeprefix("fact:"): v for key, v in attributes.items() if key.startswith("fact:")}
     trials = [_trial(t) for t in study.get_trials(deepcopy=False) if _PROPOSAL in t.user_attrs]
-    withdrawn = facts.get("withdrawn", {})
+    withdrawn, remeasured = facts.get("withdrawn", {}), facts.get("remeasured", {})
+    trials = [_remeasured(t, remeasured.get(str(t.number))) for t in trials]
     return Study(
         name=study.study_name,
         folder=folder,
@@ -333,6 +347,11 @@ def _study(folder: Path, study: optuna.Study) -> Study:
         facts=facts,
         trials=tuple(_overruled(t, withdrawn.get(str(t.number))) for t in trials),
     )
+
+
+def _remeasured(trial: Trial, cost: Mapping[str, Any] | None) -> Trial:
+    """Return the trial with what it costs on the machine that its run has moved to."""
+    return trial if cost is None else replace(trial, cost=cost_from_json(cost))
 
 
 def _overruled(trial: Trial, reason: str | None) -> Trial:

@@ -15,7 +15,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -149,15 +149,16 @@ class Latency:
     """By how much that reference was slower than it is at rest, as a share."""
     discarded_blocks: int = 0
     """Blocks of passes that were thrown away because the machine was busy."""
+    versions: Mapping[str, str] = field(default_factory=lambda: {})
+    """Of what the figure depends on; empty in records of before they were kept."""
 
     @property
     def doubt(self) -> str:
         """Why the figure is not to be trusted, in words; empty where it is."""
         if self.trusted:
             return ""
-        drift = (
-            "" if self.reference_drift is None else f", a reference ran {self.reference_drift:.0%} slower than at rest"
-        )
+        slow = self.reference_drift is not None and self.reference_drift >= 0.01
+        drift = f", a reference ran {self.reference_drift:.0%} slower than at rest" if slow else ""
         return f"latency untrusted: the machine was busy{drift}"
 
 
@@ -182,6 +183,8 @@ class Cost:
     peak_mem_mib: float | None = None
     """Peak of tensor memory in one forward pass, weights and input included, in MiB."""
     peak_mem_at: str | None = None
+    activations_m: float | None = None
+    """Values that convolutions and matrix products put out in one forward pass, in millions, at `macs_at`."""
 
     @property
     def latency_ms(self) -> float | None:

@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from search.cli.groups import DefaultGroup
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -25,6 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+measure_app = typer.Typer(
+    cls=DefaultGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(
+    measure_app,
+    name="measure",
+    help="Measure a network on this machine (measure PRESET), or a run's candidates on another device.",
 )
 
 ExperimentArgument = Annotated[
@@ -40,6 +53,9 @@ TrialsOption = Annotated[int | None, typer.Option(help="Candidates to train, ins
 WorkersOption = Annotated[int | None, typer.Option(help="Worker processes, instead of the file's.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N", help="Where the network runs.")]
+OnOption = Annotated[
+    str | None, typer.Option("--on", metavar="NAME", help="Take latencies of a device, as `measure import` named it.")
+]
 HalfOption = Annotated[str, typer.Option(metavar="none|bf16|fp16", help="Half precision inside the network.")]
 OverlapOption = Annotated[int, typer.Option(metavar="PX", help="Pixels that neighbouring tiles share.")]
 
@@ -221,13 +237,14 @@ def front(
         bool,
         typer.Option("--explain", help="Say what each member buys, what lies one change away, and what is a tie."),
     ] = False,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the Pareto front of a run, also while it is going on."""
     with _exit_codes():
         from search.cli.showing import show_front
 
-        show_front(run_folder, explain=explain, as_json=as_json)
+        show_front(run_folder, explain=explain, on=on, as_json=as_json)
 
 
 @app.command()
@@ -237,12 +254,13 @@ def report(
         str | None, typer.Option("--format", metavar="png,svg,pdf", help="Write static figures, too, into figures/.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    on: OnOption = None,
 ) -> None:
     """Write report.html of a run, its tables and its pictures again, also while it is going on."""
     with _exit_codes():
         from search.cli.reporting import write_reports
 
-        write_reports(run_folder, formats=formats, open_page=open_page)
+        write_reports(run_folder, formats=formats, open_page=open_page, on=on)
 
 
 @app.command()
@@ -349,6 +367,7 @@ def select(
             "one counts. Repeatable.",
         ),
     ] = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the members of a front that keep to bounds, in order of preference; say which bound excludes what.
@@ -368,7 +387,7 @@ def select(
         from search.cli.showing import show_selection
 
         weighted = _weights(prefer, weights)
-        show_selection(run_folder, {k: v for k, v in bounds.items() if v is not None}, weighted, as_json=as_json)
+        show_selection(run_folder, {k: v for k, v in bounds.items() if v is not None}, weighted, on=on, as_json=as_json)
 
 
 @app.command()
@@ -384,6 +403,33 @@ def compare(
         from search.cli.comparing import show_comparison
 
         show_comparison(run_folders, out=out, as_json=as_json)
+
+
+@measure_app.command("beside")
+def measure_beside(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
+        ),
+    ],
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
+    ] = None,
+    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
+    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring_beside import measure_beside as beside
+
+        beside(where, module=module, network=network, args=args, name=name, as_json=as_json)
 
 
 @app.command()
@@ -458,8 +504,14 @@ def restore(
 
 @app.command()
 def evaluate(
-    preset: Annotated[str, typer.Argument(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Argument(help="Folder of a preset, its .safetensors file, or bicubic.", show_default=False),
+    ],
     data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    upscale: Annotated[
+        int | None, typer.Option(help="With bicubic: shrink and enlarge by this.", min=2, max=4, show_default=False)
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -471,6 +523,17 @@ def evaluate(
     degraded: Annotated[
         Path | None, typer.Option(help="Folder of their degraded forms, same names; instead of a task.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Another network to compare with.", show_default="bicubic, or the input"),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,NAME,…", help="Of psnr, ssim, lpips and dists; the last two by pyiqa.")
+    ] = "psnr,ssim",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Score enlargements on RGB instead of luma.")] = False,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Score photographs too that the network was trained on or selected by.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
@@ -481,15 +544,20 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a trained network: PSNR and SSIM of each photograph, beside bicubic or the degraded input."""
+    """Score a trained network, or bicubic: PSNR and SSIM of each photograph, beside bicubic, the input or another."""
     with _exit_codes():
-        from search.cli.restoring import evaluate_preset
+        from search.cli.evaluating import evaluate_preset
 
         evaluate_preset(
             preset,
             folder=data,
+            upscale=upscale,
             task=task,
             degraded=degraded,
+            against=against,
+            metrics=metrics,
+            rgb=rgb,
+            seen=seen,
             device=device,
             half=half,
             tile_px=tile,
@@ -497,6 +565,77 @@ def evaluate(
             csv_file=csv,
             as_json=as_json,
         )
+
+
+@measure_app.command("network")
+def measure(
+    preset: Annotated[
+        str | None, typer.Argument(help="Folder of a preset, its .safetensors file, or a name (efficient).")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(metavar="PKG.MOD:FACTORY", help="Instead of PRESET: any torch.nn.Module.")
+    ] = None,
+    args: Annotated[str | None, typer.Option(metavar="JSON", help="Keyword arguments of --module's factory.")] = None,
+    channels: Annotated[int, typer.Option(help="Channels of --module's input.", min=1)] = 3,
+    upscale: Annotated[int, typer.Option(help="Enlargement of --module.", min=1)] = 1,
+    at: Annotated[str, typer.Option(metavar="WxH", help="Size of the input.")] = "160x160",
+    macs_at: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size for MACs and activations.", show_default="as --at")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of the runtime.", min=1)] = 1,
+    runtime: Annotated[str, typer.Option(metavar="torch|compile|onnxruntime", help="What runs the network.")] = "torch",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda:N", help="Where it runs.")] = "cpu",
+    by_module: Annotated[
+        bool, typer.Option("--by-module", help="Parameters, MACs and activations of each part; no latency.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network's deploy form on this machine, as a search does: a preset, or any torch.nn.Module."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring import measure_network
+
+        measure_network(
+            preset,
+            module=module,
+            args=args,
+            channels=channels,
+            upscale=upscale,
+            at=at,
+            macs_at=macs_at,
+            threads=threads,
+            runtime=runtime,
+            device=device,
+            by_module=by_module,
+            as_json=as_json,
+        )
+
+
+@measure_app.command("bundle")
+def measure_bundle(
+    run_folder: RunArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", show_default=False)],
+    every: Annotated[bool, typer.Option("--all/--front", help="All measured candidates, or the front alone.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write ONNX files of a run's candidates and a script that times them on another device."""
+    with _exit_codes():
+        from search.cli.measuring import bundle_run
+
+        bundle_run(run_folder, out, every=every, as_json=as_json)
+
+
+@measure_app.command("import")
+def measure_import(
+    run_folder: RunArgument,
+    file: Annotated[Path, typer.Argument(metavar="CSV", help="What the script wrote.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="What the device is called.", show_default="the CSV's name")] = None,
+) -> None:
+    """Keep the latencies of another device with a run, for `front`, `select` and `report --on NAME`."""
+    with _exit_codes():
+        from search.cli.measuring import import_run
+
+        import_run(run_folder, file, name=name)
 
 
 @app.command("bench-samplers")

@@ -112,6 +112,7 @@ def _search(
             onlooker=onlooker,
             deadline=deadline,
             scalars=scalars,
+            move=remeasure,
         )
         if search.is_finished:
             errors.print(

@@ -22,14 +22,15 @@ from search.report import (
     select,
     standings,
 )
+from search.report.devices import on_device
 from search.report.words import count
 from search.store import read_study
 from search.types import OBJECTIVES, Study, Trial, TrialState, to_json
 
 
-def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
-    """Print the front of a run; explained where it is asked for."""
-    study = read_study(folder)
+def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) -> None:
+    """Print the front of a run, by the latencies of another device where one is named; explained on request."""
+    study = on_device(read_study(folder), on)
     if as_json:
         explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
         print_json({"run": study.name, "front": frame_records(study), **reference_records(study), **explained})
@@ -44,18 +45,21 @@ def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_selection(folder: Path, bounds: Mapping[str, str], weights: Mapping[str, float], *, as_json: bool) -> None:
+def show_selection(
+    folder: Path, bounds: Mapping[str, str], weights: Mapping[str, float], *, on: str | None, as_json: bool
+) -> None:
     """Print the members of a front that keep to the bounds, in the order of a preference.
 
     Args:
         folder: Of a run.
         bounds: As written, by the figure's name (see `search.report.parse_wishes`).
         weights: What comes first, by the figure's name (see `search.report.Preference`).
+        on: Take the latencies of the device of that name.
         as_json: Print JSON instead of tables.
     """
     wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
     order = Preference(weights)
-    study = read_study(folder)
+    study = on_device(read_study(folder), on)
     selection = select(study, wishes=wishes, preference=order)
     if as_json:
         print_json(_selection_record(study, selection))
@@ -160,7 +164,8 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     latency = cost.latency
     steps = study.spec.get("proxy", {}).get("rungs", ["?"])[-1]
     return (
-        f"PSNR after {steps} proxy steps; latency on {latency.host}, {latency.threads} thread, {latency.dtype}, "
+        f"PSNR after {steps} proxy steps; latency on {latency.host}, {latency.device}, {latency.runtime}, "
+        f"{latency.threads} thread, {latency.dtype}, "
         f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
     )
 

@@ -22,7 +22,7 @@ class TaskPlan:
     """
 
     kind: str
-    options: tuple[tuple[str, float | int], ...]
+    options: tuple[tuple[str, float | int | tuple[str, ...]], ...]
     channels: int
     folders: tuple[tuple[str, str], ...]
     seed: int
@@ -30,7 +30,8 @@ class TaskPlan:
     @property
     def upscale(self) -> int:
         """Enlargement; 1 for restoration."""
-        return int(dict(self.options).get("upscale", 1))
+        upscale = dict(self.options).get("upscale", 1)
+        return int(upscale) if isinstance(upscale, int | float) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +44,8 @@ class CostPlan:
         threads: Threads that the latency is measured with.
         limits: Costs and their upper limits, as pairs; the names are fields of `search.types.Cost`.
         remeasure: Take latencies anew even where this machine remembers them.
+        runtime: What runs networks while they are timed: torch, compile or onnxruntime.
+        device: Where: cpu or cuda:N.
     """
 
     macs_at: InputSize
@@ -50,6 +53,8 @@ class CostPlan:
     threads: int
     limits: tuple[tuple[str, float], ...]
     remeasure: bool = False
+    runtime: str = "torch"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

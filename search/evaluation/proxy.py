@@ -27,6 +27,7 @@ from search.evaluation.quality import Quality, mean_quality, score
 from search.evaluation.routing import expert_use
 from search.evaluation.scalars import Scalars
 from search.evaluation.trainable import M, Searched, Trainable, build_copy, restored_by
+from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import PatchSampler
@@ -86,7 +87,8 @@ class Training(Generic[M]):
         start, first = time.perf_counter(), self.step
         losses: list[Tensor] = []
         while self.step < step:
-            losses.append(self._train_step())
+            with training_step():
+                losses.append(self._train_step())
             self.step += 1
             if on_step is not None:
                 on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])
@@ -191,8 +193,8 @@ def restore_pair(model: nn.Module, pair: Pair) -> tuple[Tensor, list[Routing]]:
     A network that asks for the degradation is told it, where the pair knows it.
     """
     device = next(model.parameters(), torch.empty(0)).device
-    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-    label = None if pair.label is None else torch.tensor([pair.label], device=device)
+    degraded = torch.tensor(pair.degraded).permute(2, 0, 1)[None].to(device)
+    label = None if pair.skill is None else torch.tensor([pair.skill], device=device)
     with torch.inference_mode():
         made = restored_by(model, degraded.contiguous(memory_format=torch.channels_last), label)
     return made.images[0].permute(1, 2, 0), made.routings

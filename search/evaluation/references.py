@@ -10,12 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from hfir.losses import PIXEL_LOSSES
-from search.evaluation.cost import as_deployed, peak_memory_of, random_image
-from search.evaluation.latency import LIMIT_S, latency_of
+from search.evaluation.cost import WRITTEN_OUT, as_deployed, peak_memory_mib, random_image
+from search.evaluation.counting import count
+from search.evaluation.latency import LIMIT_S, measure_latency
 from search.evaluation.plan import CostPlan, EvaluationPlan, ReferenceJob
 from search.evaluation.proxy import Training, train_through, validate
 from search.evaluation.quality import mean_quality
@@ -80,25 +79,27 @@ def cost_of(network: nn.Module, plan: CostPlan, channels: int) -> Cost:
         channels: Of its input.
     """
     deployed = as_deployed(deploy_form(network))
-    image = random_image(channels, plan.latency_at)
+    counted = count(deployed, random_image(channels, plan.macs_at), written_out=WRITTEN_OUT)
     params_m = _params_m(deployed)
     return Cost(
         params_m=params_m,
         params_train_m=_params_m(network),
         params_active_m=params_m,
-        macs_g=_macs_g(deployed, random_image(channels, plan.macs_at)),
+        macs_g=counted.macs / 1e9,
         macs_at=str(plan.macs_at),
-        latency=latency_of(deployed, image, plan.threads, limit_s=2 * LIMIT_S),
-        peak_mem_mib=peak_memory_of(deployed, image),
+        activations_m=counted.activations / 1e6,
+        latency=measure_latency(
+            deployed,
+            plan.latency_at,
+            plan.threads,
+            runtime=plan.runtime,
+            device=plan.device,
+            in_channels=channels,
+            limit_s=2 * LIMIT_S,
+        ),
+        peak_mem_mib=peak_memory_mib(deployed, plan.latency_at, in_channels=channels, device=plan.device),
         peak_mem_at=str(plan.latency_at),
     )
-
-
-def _macs_g(network: nn.Module, image: torch.Tensor) -> float:
-    """Count multiply-accumulates by torch's counter, attention as the products that it consists of."""
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        network(image)
-    return counter.get_total_flops() / 2 / 1e9
 
 
 def _params_m(network: nn.Module) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,7 @@ from search.experiment.dimensions import build_space
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
+    FOLDERS,
     WITHIN_STRATA,
     BudgetSection,
     DataSection,
@@ -91,6 +92,8 @@ class Experiment:
             latency_at=self.budget.latency_at,
             threads=self.budget.threads,
             limits=tuple(self.budget.limits().items()),
+            runtime=self.budget.latency_ms.runtime,
+            device=self.budget.latency_ms.device,
         )
         proxy = ProxyPlan(
             rungs=self.proxy.rungs,
@@ -119,7 +122,8 @@ class Experiment:
         moved, chosen from anew, and compared with more. So is how promotions rank where it is the default, for runs
         of older versions; of a predictor the contents count, and not where its file lies.
         """
-        fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
+        fixed = {key: self.spec[key] for key in ("task", "objectives", "proxy")}
+        fixed["budget"] = _without_defaults(self.spec["budget"])
         fixed["proxy"] = {k: v for k, v in fixed["proxy"].items() if k not in ("rank_by", "predictor")}
         if self.proxy.rank_by != WITHIN_STRATA:
             fixed["rank_by"] = self.proxy.rank_by
@@ -256,7 +260,7 @@ def _find(path: str | Path) -> Path:
 def _absolute_folders(data: DataSection, document: Document, folder: Path) -> DataSection:
     """Make folders absolute: those in the file stand relative to it, those of `--set` to the current folder."""
     changes: dict[str, str] = {}
-    for name in DataSection.model_fields:
+    for name in FOLDERS:
         value = getattr(data, name)
         if value is None or value == "embedded":
             continue
@@ -299,6 +303,13 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     if sections.proxy.rank_by != "extrapolated":
         spec["proxy"].pop("predictor", None)  # it does not count
     return spec
+
+
+def _without_defaults(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a budget without what stands for itself, so that runs of before there was a choice go on."""
+    usual = {"runtime": "torch", "device": "cpu"}
+    latency = {key: value for key, value in budget["latency_ms"].items() if usual.get(key) != value}
+    return {**budget, "latency_ms": latency}
 
 
 def _validate(document: Document) -> ExperimentFile:

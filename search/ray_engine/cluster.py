@@ -131,6 +131,7 @@ def _quiet() -> Iterator[None]:
     # Ray sets its format to each handler that it finds, so it is given others, which hand on at once.
     logger.handlers = [MemoryHandler(0, logging.NOTSET, handler) for handler in kept] or [logging.NullHandler()]
     logger.propagate = False
+    logging.getLogger("ray.tune.analysis").setLevel(logging.ERROR)  # it misses the files of loggers that are off
     # Ray 2.60 prints the errors of nodes on standard output, and has no option against it; to be deleted when it has.
     printing, ray_worker.print_to_stdstream = ray_worker.print_to_stdstream, _log_lines
     try:

@@ -345,9 +345,7 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
         say(axes, "no candidate is complete yet", theme)
 
 
-def _scatter(
-    axes: Axes, trials: Sequence[Trial | Reference], cost: str, quality: str, label: str, **style: Any
-) -> None:
+def _scatter(axes: Axes, trials: Sequence[Trial], cost: str, quality: str, label: str, **style: Any) -> None:
     if trials:
         x, y = [_of(t, cost) for t in trials], [_of(t, quality) for t in trials]
         axes.scatter(x, y, label=label, **{"linewidths": 1.0, "edgecolors": "none", **style})
@@ -370,8 +368,10 @@ def _draw_references(axes: Axes, points: Points, cost: str, theme: Theme) -> Non
     """Draw the networks that the run is compared with; those far below are named in the legend instead."""
     hidden = [r.name for r in points.references if r not in points.shown_references]
     label = "reference" + (f" (below the axis: {', '.join(hidden)})" if hidden else "")
-    style = {"color": theme.reference, "s": 58, "zorder": 5, "marker": "X", "edgecolors": theme.paper}
-    _scatter(axes, points.shown_references, cost, points.quality, label, **style)
+    x, y = ([_of(r, name) for r in points.shown_references] for name in (cost, points.quality))
+    if points.references:
+        style = {"color": theme.reference, "s": 58, "zorder": 5, "marker": "X", "edgecolors": theme.paper}
+        axes.scatter(x, y, label=label, linewidths=1.0, **style)
 
 
 def _on_line(points: Points, cost: str) -> list[Trial]:

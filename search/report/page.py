@@ -314,7 +314,7 @@ def _front_table(study: Study, members: Sequence[Trial]) -> Table:
 
 def _reference_table(study: Study) -> Table:
     """Return a row for each network that the run is compared with."""
-    columns = ["reference", "network", *_labels(study), "steps", "against the front", "budget"]
+    columns = ["reference", "against the front", *_labels(study), "steps", "network", "budget"]
     return _table("references", columns, [_reference_row(study, standing) for standing in standings(study)])
 
 
@@ -322,10 +322,10 @@ def _reference_row(study: Study, standing: Standing) -> tuple[Cell, ...]:
     reference = standing.reference
     return (
         text_cell(reference.name),
-        text_cell(describe_made(dict(reference.made))),
+        text_cell(describe_standing(study, standing)),
         *_figures(study, reference),
         count_cell(None if reference.last is None else reference.last.step),
-        text_cell(describe_standing(study, standing)),
+        text_cell(describe_made(dict(reference.made))),
         text_cell("–" if reference.cost is None else f"over: {reference.over}" if reference.over else "kept"),
     )
 

@@ -62,16 +62,20 @@ def describe_standing(study: Study, standing: Standing) -> str:
         return f"failed: {reference.reason}"
     if not standing.is_done:
         return "not trained through all rungs yet"
+    if not front_trials(study):
+        return "there is no front yet"
     if rival is None or standing.gain is None:
         return "not beaten: no member of the front is as fast"
     quality = quality_objective(study)
-    size = figure(quality, abs(standing.gain)) + (" dB" if quality == "psnr_db" else "")
-    doubt = "" if standing.is_clear else ", a tie by the photographs' interval"
-    own, other = (figure("latency_ms", network.value("latency_ms")) for network in (rival, reference))
-    times = f"{own} against {other} ms"
+    size, unit = figure(quality, abs(standing.gain)), " dB" if quality == "psnr_db" else ""
+    mine, theirs = (figure("latency_ms", network.value("latency_ms")) for network in (reference, rival))
+    times = f"{theirs} against {mine} ms"
+    if not standing.is_clear:
+        sign = "+" if standing.is_dominated else "-"
+        return f"level with trial {rival.number}: {sign}{size}{unit} is within the photographs' interval, {times}"
     if standing.is_dominated:
-        return f"beaten by trial {rival.number}: {size} better, {times}{doubt}"
-    return f"not beaten: trial {rival.number}, the best as fast, is {size} worse, {times}{doubt}"
+        return f"beaten by trial {rival.number}: {size}{unit} better, {times}"
+    return f"not beaten: trial {rival.number}, the best as fast, is {size}{unit} worse, {times}"
 
 
 def _standing(study: Study, reference: Reference) -> Standing:

@@ -263,11 +263,16 @@ def _reference_fields(reference: Reference) -> dict[str, Any]:
         "trial": None,
         "name": reference.name,
         "state": REFERENCE,
-        "reason": reference.reason or reference.over,
+        "reason": reference.reason or "; ".join(part for part in (reference.over, _doubt(reference)) if part),
         "key": None,
         "seed": None,
         "config": None,
     }
+
+
+def _doubt(reference: Reference) -> str:
+    latency = None if reference.cost is None else reference.cost.latency
+    return "" if latency is None else latency.doubt
 
 
 def _common_dtype(values: Iterable[Any]) -> str:

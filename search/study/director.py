@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import optuna
@@ -56,22 +56,33 @@ class Director:
         store: The run's record.
         references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
     """
 
     def __init__(
-        self, problem: Problem, store: Store, *, references: References | None = None, scalars: bool = False
+        self,
+        problem: Problem,
+        store: Store,
+        *,
+        references: References | None = None,
+        scalars: bool = False,
+        move: bool = False,
     ) -> None:
         self.problem, self.store = problem, store
         self._references = references
-        self._scalars = scalars
-        self._has_looked = False
+        self._scalars, self._move = scalars, move
+        self._host: str | None = None
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
         study = self.store.study()
-        if not self._has_looked:
+        if self._host is None:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        trying = None if self._references is None else self._references.trying()
+        foreign = self._foreign(study, self._host)
+        if foreign:
+            phase = f"measuring trial {foreign[0].number} on this machine"
+            return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
+        trying = None if self._references is None else self._references.trying(study)
         if trying is not None:
             return trying
         unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
@@ -88,7 +99,7 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        comparison = None if self._references is None else self._references.next_step()
+        comparison = None if self._references is None else self._references.next_step(study)
         return self._verification(study) if comparison is None else comparison
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
@@ -104,7 +115,9 @@ class Director:
             self._keep_baseline(value_of(outcome))
             return
         trial = self._trial(outcome)
-        if kind is Kind.REMEASURE:
+        if kind is Kind.REMEASURE and _host(trial) not in (None, self._host):
+            self._keep_move(trial, value_of(outcome))
+        elif kind is Kind.REMEASURE:
             self._keep_verification(trial, value_of(outcome))
         elif outcome.error is not None:
             self._fail(trial, outcome)
@@ -188,10 +201,10 @@ class Director:
     def _keep_admission(self, trial: Trial, admission: Admission) -> None:
         """Record a candidate's cost, and reject it where it is over a limit."""
         self.store.record_cost(trial.number, admission.cost, admission.margins)
-        doubt = _doubt(admission.cost)
-        if doubt:
-            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, doubt)
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
         if admission.reason:
+            doubt = _doubt(admission.cost)
             reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
             self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
         log.info("study=%s trial=%d rejected=%r", self.problem.name, trial.number, admission.reason)
@@ -256,12 +269,39 @@ class Director:
             self._references.begin()
 
     def _keep_baseline(self, baseline: Baseline) -> None:
-        """Keep what the run is compared with."""
-        self._has_looked = True
-        for note in baseline.notes:
+        """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
+        for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.study().facts:
-            self.store.note("baseline", asdict(baseline))
+            self.store.note("baseline", baseline.facts())
+        foreign = self._foreign(self.store.study(), baseline.host)
+        if foreign and not self._move:
+            raise InputError(
+                f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
+                f"{baseline.host}.\n  Latencies of two machines do not compare. Go on there, start anew in another "
+                "folder with --out, or take all of them again here with --remeasure."
+            )
+        if foreign:
+            self.store.note("verified", {})
+        self._host = baseline.host
+
+    def _foreign(self, study: Study, host: str) -> list[Trial]:
+        """Return the candidates whose latencies are of another machine, where latencies count."""
+        limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
+        counts = limit is not None or "latency_ms" in self.problem.objectives
+        return [t for t in study.trials if counts and _host(t) not in (None, host)]
+
+    def _keep_move(self, trial: Trial, admission: Admission) -> None:
+        """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
+        facts, number = self.store.study().facts, str(trial.number)
+        if admission.reason and trial.state is TrialState.RUNNING:
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
+        elif admission.reason and trial.state is TrialState.COMPLETE:
+            reason = f"measured again on another machine: {admission.reason}"
+            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | {number: reason})
+        self.store.note("remeasured", dict(facts.get("remeasured", {})) | {number: to_json(admission.cost)})
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
@@ -342,6 +382,11 @@ def _twin(study: Study, genotype: Genotype, described: Described | None) -> int 
         if trial.key == genotype.key or same_network:
             return trial.number
     return None
+
+
+def _host(trial: Trial) -> str | None:
+    """Return the machine that a candidate's latency was taken on, where it was taken."""
+    return None if trial.cost is None or trial.cost.latency is None else trial.cost.latency.host
 
 
 def _doubt(cost: Cost | None) -> str:

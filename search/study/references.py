@@ -13,7 +13,7 @@ from search.references.plan import ReferencePlan
 from search.store import RunStore
 from search.study.paths import reference_path
 from search.study.steps import Job, Kind, Step
-from search.types import InputError, Measurement, stable_hash, to_json
+from search.types import InputError, Measurement, Study, stable_hash, to_json
 
 log = logging.getLogger("search.study")
 
@@ -53,13 +53,9 @@ class References:
     def begin(self) -> None:
         """Forget what the experiment no longer names, and what is made differently now."""
         known = self._known()
-        extra = {name: record for name, record in known.items() if name not in self._plans}
-        if self._complete:
-            extra = {name: record for name, record in extra.items() if record["added"]}
-        kept = {name: known.get(name) for name in self._plans}
-        records = {name: self._fresh(name) if self._is_stale(name, kept[name]) else kept[name] for name in kept}
-        if records | extra != known or list(records | extra) != list(known):
-            self._store.note(FACT, records | extra)
+        kept = {n: r for n, r in known.items() if (not self._is_stale(n, r) if n in self._plans else self._stays(r))}
+        if list(self._in_order(kept)) != list(known):
+            self._store.note(FACT, self._in_order(kept))
 
     @property
     def are_done(self) -> bool:
@@ -67,15 +63,16 @@ class References:
         known = self._known()
         return all(not self._is_stale(n, known.get(n)) and self._is_done(known[n]) for n in self._plans)
 
-    def trying(self) -> Step | None:
+    def trying(self, study: Study) -> Step | None:
         """Return the trial of those with work left; None where it was made."""
-        names = [name for name in self._waiting() if name not in self._tried]
+        names = [name for name in self._waiting(_known_of(study)) if name not in self._tried]
         jobs = tuple(self._job(name) for name in names)
         return Step(kind=Kind.TRY_REFERENCE, phase="trying the references", jobs=jobs) if names else None
 
-    def next_step(self) -> Step | None:
+    def next_step(self, study: Study) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
-        waiting, known = self._waiting(), self._known()
+        known = _known_of(study)
+        waiting = self._waiting(known)
         unmeasured = [name for name in waiting if known[name]["cost"] is None]
         if unmeasured:
             phase = f"measuring reference {unmeasured[0]}"
@@ -99,6 +96,8 @@ class References:
         if kind is Kind.TRY_REFERENCE:
             value_of(outcome)
             self._tried.add(name)
+            known = self._known()
+            self._store.note(FACT, self._in_order(known | {name: known.get(name) or self._fresh(name)}))
         elif outcome.error is not None:
             self._fail(name, outcome)
         elif kind is Kind.MEASURE_REFERENCE:
@@ -124,11 +123,19 @@ class References:
         self._store.note(FACT, known | {name: known[name] | changes})
 
     def _known(self) -> dict[str, Any]:
-        return dict(self._store.study().facts.get(FACT, {}))
+        return _known_of(self._store.study())
 
-    def _waiting(self) -> list[str]:
-        known = self._known()
-        return [name for name in self._plans if not self._is_done(known[name])]
+    def _waiting(self, known: dict[str, Any]) -> list[str]:
+        return [name for name in self._plans if name not in known or not self._is_done(known[name])]
+
+    def _stays(self, record: dict[str, Any]) -> bool:
+        """Say whether to keep what is none of `plans`: one that was added by hand, or that others are named beside."""
+        return record["added"] or not self._complete
+
+    def _in_order(self, records: dict[str, Any]) -> dict[str, Any]:
+        """Return records in the order in which they are shown: as the experiment names them, then the others."""
+        named = {name: records[name] for name in self._plans if name in records}
+        return named | records if self._complete else records | named
 
     def _is_done(self, record: dict[str, Any]) -> bool:
         measured = record["measurements"]
@@ -150,3 +157,7 @@ class References:
             checkpoint=str(reference_path(self._store.folder, name, self._keys[name])),
             rung=rung,
         )
+
+
+def _known_of(study: Study) -> dict[str, Any]:
+    return dict(study.facts.get(FACT, {}))

@@ -48,6 +48,7 @@ class SearchRun:
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class SearchRun:
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         scalars: bool = False,
+        move: bool = False,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, references=references, scalars=scalars)
+        self.director = Director(problem, store, references=references, scalars=scalars, move=move)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 
@@ -71,7 +73,7 @@ class SearchRun:
         """Search until the trials, the space or the time are spent; return the run as it then stands.
 
         Raises:
-            InputError: If the data cannot be used, or a network to compare with.
+            InputError: If the data or a network to compare with cannot be used, or latencies are of another machine.
         """
         self.director.begin()
         while (step := self.until_training()) is not None:

@@ -187,7 +187,9 @@ def test_the_interval_of_a_mean_holds_it():
 
 def test_fidelity_rises_with_the_rung_and_ends_with_the_seeds(table: Table):
     found = fidelity_of(table)
-    assert found is not None and found.seeds is not None and found.across_rungs is not None
+    assert found is not None
+    assert found.seeds is not None
+    assert found.across_rungs is not None
     assert len(found.by_rung) == len(found.across_rungs) == 2
     assert all(a.low <= a.tau <= a.high for a in (*found.by_rung, found.seeds, found.by_cost))
     assert found.seeds.tau > 0.8

@@ -305,6 +305,8 @@ function hover(at, names) {
   return `<b>trial ${trials.number[at]}</b>, ${trials.state[at].toLowerCase()}<br>${figures.join("<br>")}<br>${wrapped(trials.words[at])}`;
 }
 
+const referenceLabel = hidden => (hidden.length ? `references (below the axis: ${escaped(hidden.map(other => other.name).join(", "))})` : "references");
+
 function referenceHover(other, names) {
   const figures = names.map(name => {
     const interval = name === "latency_ms" && other.latency ? ` (${other.latency.map(end => figure(name, end)).join("–")})` : "";
@@ -344,8 +346,8 @@ function drawFront() {
   const left = known.filter(at => trials.state[at] === "STOPPED" && Object.entries(low).every(([name, end]) => trials.values[name][at] >= end));
   const stopped = $("front-stopped").checked ? left : [];
   const beaten = complete.filter(at => !members.has(trials.number[at]));
-  const references = data.references.filter(other => other.values[x] !== null && other.values[y] !== null
-    && Object.entries(low).every(([name, end]) => other.values[name] >= end));
+  const compared = data.references.filter(other => other.values[x] !== null && other.values[y] !== null);
+  const references = compared.filter(other => Object.entries(low).every(([name, end]) => other.values[name] >= end));
   const others = front.filter(at => !on.has(at)), knees = front.filter(at => trials.number[at] === knee);
   const corners = line.map(at => [trials.values[x][at], trials.values[y][at]]);
   draw("front-plot", [
@@ -357,9 +359,9 @@ function drawFront() {
     trace("front", line, {color: hue.front, size: 11, line: {color: hue.paper, width: 1}},
       {error_x: interval(x, line), error_y: interval(y, line)}),
     trace("knee (balanced)", knees, {color: hue.knee, size: 13, symbol: "diamond", line: {color: hue.paper, width: 1}}),
-    ...(references.length ? [{
-      type: "scatter", mode: "markers+text", name: "references", x: references.map(other => other.values[x]),
-      y: references.map(other => other.values[y]), text: references.map(other => escaped(other.name)), textposition: "bottom center",
+    ...(compared.length ? [{
+      type: "scatter", mode: "markers+text", name: referenceLabel(compared.filter(other => !references.includes(other))), x: references.map(other => other.values[x]),
+      y: references.map(other => other.values[y]), text: references.map(other => escaped(other.name)), textposition: "top center",
       textfont: {color: hue.reference, size: 11}, hovertext: references.map(other => referenceHover(other, names)), hoverinfo: "text",
       marker: {color: hue.reference, size: 10, symbol: "x"},
     }] : []),

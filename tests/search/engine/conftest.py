@@ -146,11 +146,3 @@ def brief_latencies() -> Iterator[None]:
         patch.setattr(latency, "WARM_UP_S", 0.01)
         patch.setattr(reference, "BLOCK_S", 0.005)
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Remember latencies in a folder of the session, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
