@@ -24,7 +24,7 @@ from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
-from search.runtime import run_folder, worker_count
+from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold
 from search.study import Onlooker, Progress, References, SearchRun
 from search.tracking import MLflowLog
@@ -102,7 +102,7 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(worker_count(experiment), start_worker)
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -128,10 +128,30 @@ def _search(
             )
             return True
         try:
-            search.run()
+            _run(experiment, search)
         finally:
             executor.close()
         return search.is_finished
+
+
+def _run(experiment: Experiment, search: SearchRun) -> None:
+    """Search, with the engine that the experiment names."""
+    if experiment.execution.engine == "pool":
+        search.run()
+        return
+    from search.ray_engine import RayRun, RaySettings  # only where it is asked for: Ray is slow to import
+
+    execution = experiment.execution
+    given = {
+        "address": execution.address,
+        "gpus_per_trial": execution.gpus_per_trial,
+        "storage_path": execution.storage_path,
+        "retries": execution.retries,
+    }
+    settings = RaySettings(
+        workers=ray_workers(experiment), **{name: value for name, value in given.items() if value is not None}
+    )
+    RayRun(search, settings, start_worker).run()
 
 
 def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:

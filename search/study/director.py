@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice, takewhile
@@ -131,6 +132,8 @@ class Director:
             self._fail(trial, outcome)
         elif kind is Kind.ADMIT:
             self._keep_admission(trial, value_of(outcome))
+        elif fault := _no_figure(value_of(outcome)):
+            self._fail(trial, Outcome(outcome.job, error=EvaluationError(fault)))
         else:
             self._keep_measurement(trial, value_of(outcome))
 
@@ -397,6 +400,14 @@ def _host(trial: Trial) -> str | None:
 def _doubt(cost: Cost | None) -> str:
     """Return why a candidate's latency is not to be trusted, if so."""
     return "" if cost is None or cost.latency is None else cost.latency.doubt
+
+
+def _no_figure(measurement: Measurement) -> str:
+    """Return why a measurement cannot be compared, if so."""
+    if math.isfinite(measurement.psnr_db) and math.isfinite(measurement.ssim):
+        return ""
+    figures = f"psnr_db = {measurement.psnr_db}, ssim = {measurement.ssim}"
+    return f"validation after {measurement.step} steps gave {figures}. Lower proxy.learning_rate."
 
 
 def _known(trial: Trial, objective: str) -> float:
