@@ -44,20 +44,12 @@ def study_of(folder: Path, study: optuna.Study) -> Study:
 
 
 def facts_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the facts of a run; those about single trials, `fact:NAME:NUMBER`, as one mapping a name.
-
-    None stands for what was once known of a trial, and no longer holds.
-    """
+    """Return the facts of a run; those about single trials, `fact:NAME:NUMBER`, as one mapping a name."""
     facts: dict[str, Any] = {}
     for key, value in sorted(attributes.items()):
         name, _, trial = key.removeprefix(FACT).partition(":")
-        if not key.startswith(FACT):
-            continue
-        if not trial:
-            facts[name] = value
-        else:
-            others = {n: known for n, known in facts.get(name, {}).items() if n != trial}
-            facts[name] = others if value is None else others | {trial: value}
+        if key.startswith(FACT):
+            facts[name] = {**facts.get(name, {}), trial: value} if trial else value
     return facts
 
 
@@ -67,10 +59,10 @@ def is_recorded(frozen: FrozenTrial) -> bool:
 
 
 def trial_of(frozen: FrozenTrial, facts: Mapping[str, Any]) -> Trial:
-    """Read a recorded trial, as the facts amend it.
+    """Read a recorded trial, as facts about it overrule its own record.
 
-    It is INFEASIBLE where it missed its budget when it was measured again, and costs what it does on the machine that
-    its run has moved to.
+    Its cost is that on the machine that the run has moved to; it is INFEASIBLE where it missed its budget when it was
+    measured again.
     """
     attributes = frozen.user_attrs
     proposal, outcome = attributes[PROPOSAL], attributes.get(OUTCOME, {})
@@ -87,10 +79,10 @@ def trial_of(frozen: FrozenTrial, facts: Mapping[str, Any]) -> Trial:
         reason=outcome.get("reason", ""),
         failure=outcome.get("failure", ""),
     )
+    moved = facts.get("remeasured", {}).get(str(frozen.number))
+    if moved is not None:
+        trial = replace(trial, cost=cost_from_json(moved))
     withdrawn = facts.get("withdrawn", {}).get(str(frozen.number))
-    cost = facts.get("remeasured", {}).get(str(frozen.number))
-    if cost is not None:
-        trial = replace(trial, cost=cost_from_json(cost))
     return trial if withdrawn is None else replace(trial, state=TrialState.INFEASIBLE, reason=withdrawn)
 
 

@@ -243,12 +243,6 @@ class RunStore:
             elif key in ("withdrawn", "remeasured"):
                 self._read_all()
 
-    def forget(self, key: str) -> None:
-        """Take back what is known of single trials under a name; the records keep that it was."""
-        with self.together():
-            for trial in self._facts.get(key, {}):
-                self.note(key, None, trial=int(trial))
-
     def record_proposal(
         self,
         trial: optuna.Trial,
@@ -351,6 +345,27 @@ def read_study(folder: Path) -> Study:
         return study_of(folder, study)
 
 
+def note_fact(folder: Path, key: str, value: Any) -> None:
+    """Keep a fact about a finished or a paused run as a whole.
+
+    Raises:
+        StoreError: If another process holds the run, or its records cannot be read or written.
+    """
+    place = read_pointer(folder)
+    with hold(folder), ExitStack() as closing:
+        if place is None:
+            storage, _ = open_journal(folder / JOURNAL)
+            [name] = optuna.get_all_study_names(storage)
+        else:
+            storage, database = open_database(place.url, create=False)
+            closing.callback(database.engine.dispose)
+            name = place.study
+        study = optuna.load_study(study_name=name, storage=storage)
+        if is_fresh(lease_of(study)):
+            raise StoreError(f"{folder}: another hfir-search is at work on this run.\n  Wait for it, or stop it.")
+        study.set_user_attr(f"{FACT}{key}", value)
+
+
 @contextmanager
 def opened(folder: Path) -> Iterator[optuna.Study]:
     """Open a run as Optuna's study, to read; wherever its records lie. Raises what `read_study` does."""
@@ -391,25 +406,6 @@ def _journal_study(folder: Path) -> optuna.Study:
     if len(summaries) != 1:
         raise StoreError(f"{folder / JOURNAL}: holds {len(summaries)} studies, not one. hfir-search did not write it.")
     return optuna.load_study(study_name=summaries[0], storage=storage)
-
-
-def note_fact(folder: Path, key: str, value: Any) -> None:
-    """Keep a fact about a finished or a paused run as a whole.
-
-    Raises:
-        StoreError: If another process holds the run, or its records are damaged or cannot be reached.
-    """
-    place = read_pointer(folder)
-    with hold(folder):
-        if place is None:
-            storage, _ = open_journal(folder / JOURNAL)
-            [name] = optuna.get_all_study_names(storage)
-            optuna.load_study(study_name=name, storage=storage).set_user_attr(f"{FACT}{key}", value)
-            return
-        with reading_study(place) as study:
-            if is_fresh(lease_of(study)):
-                raise StoreError(f"{folder}: another hfir-search is at work on this run.\n  Wait for it, or stop it.")
-            study.set_user_attr(f"{FACT}{key}", value)
 
 
 def times_of(folder: Path) -> tuple[datetime, datetime] | None:

@@ -72,13 +72,12 @@ class Director:
         self._references = references
         self._scalars, self._move = scalars, move
         self._host: str | None = None
-        self._moved: tuple[int, ...] = ()
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
         if self._host is None:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        foreign = self._foreign([self.store.index[n] for n in self._moved], self._host)
+        foreign = self._foreign(self._host) if self._move else []
         if foreign:
             phase = f"measuring trial {foreign[0].number} on this machine"
             return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
@@ -99,11 +98,9 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if self.store.index.count(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        if self._references is not None:
-            comparison = self._references.next_step(self.store.study())
-            if comparison is not None:
-                return comparison
-        return self._verification()
+        study = self.store.study()
+        comparison = None if self._references is None else self._references.next_step(study)
+        return self._verification(self._host) if comparison is None else comparison
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
@@ -285,22 +282,20 @@ class Director:
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.facts:
             self.store.note("baseline", baseline.facts())
-        foreign = self._foreign(self.store.index.trials, baseline.host)
+        foreign = self._foreign(baseline.host)
         if foreign and not self._move:
             raise InputError(
                 f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
                 f"{baseline.host}.\n  Latencies of two machines do not compare. Go on there, start anew in another "
                 "folder with --out, or take all of them again here with --remeasure."
             )
-        if foreign:
-            self.store.forget("verified")
-        self._host, self._moved = baseline.host, tuple(t.number for t in foreign)
+        self._host = baseline.host
 
-    def _foreign(self, trials: Sequence[Trial], host: str) -> list[Trial]:
+    def _foreign(self, host: str) -> list[Trial]:
         """Return the candidates whose latencies are of another machine, where latencies count."""
         limit = self.store.study().spec.get("budget", {}).get("latency_ms", {}).get("max")
         counts = limit is not None or "latency_ms" in self.problem.objectives
-        return [t for t in trials if counts and _host(t) not in (None, host)]
+        return [t for t in self.store.index.trials if counts and _host(t) not in (None, host)]
 
     def _keep_move(self, trial: Trial, admission: Admission) -> None:
         """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
@@ -336,11 +331,12 @@ class Director:
             return False
         return int(self.store.facts.get("finished", 0)) >= self.problem.search.trials
 
-    def _verification(self) -> Step | None:
+    def _verification(self, host: str) -> Step | None:
         """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
         verified = self.store.facts.get("verified", {})
         for trial in pareto_front(self.store.index.trials, self.problem.objectives).members:
-            if str(trial.number) not in verified:
+            again = (verified.get(str(trial.number)) or {}).get("latency") or {}
+            if str(trial.number) not in verified or again.get("host", host) != host:
                 phase = f"measuring trial {trial.number} of the front again"
                 return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(trial, rung=0),))
         return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
