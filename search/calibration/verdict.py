@@ -32,6 +32,8 @@ MIDDLE_TAU = 0.7
 """What the second one should reach."""
 SURVIVAL = 0.9
 """The share of the best quarter that should survive the first rung."""
+SAME_TAU = 0.05
+"""Taus nearer than this are told as the same."""
 KEEPS = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75)
 """Shares that are considered."""
 RANKINGS = ("within_strata", "value", "extrapolated")
@@ -336,12 +338,12 @@ def _recommended(findings: Findings) -> str:
         for step, order in zip(rungs, findings.recommended, strict=False)
     )
     same = "as they are" if rungs == findings.rungs else f"instead of {list(findings.rungs)}"
+    caveat = "" if rungs == findings.rungs else " Chosen on these candidates, so it flatters: a step later is safer."
     through = " and ".join(f"{s.shares[findings.ranking]:.0%}" for s in findings.survivals if s.step in rungs)
     return (
         f"Recommended: rungs {list(rungs)} ({same}) with rank_by: {findings.ranking}: {taus}. With keep "
         f"{findings.keep_asked:g} they let {through} of the best quarter go on; the least keep that lets "
-        f"{SURVIVAL:.0%} through the first rung is {findings.keep:g}. Chosen by the same candidates, so somewhat "
-        "flattering: a step later is safer."
+        f"{SURVIVAL:.0%} through the first rung is {findings.keep:g}.{caveat}"
     )
 
 
@@ -349,8 +351,9 @@ def _schedule(agreement: Agreement, rungs: Sequence[int]) -> str:
     early = [agreement.steps.index(step) for step in rungs[:-1]]
     averaged = float(np.mean([agreement.values[i].tau.value for i in early])) if early else 1.0
     raw = float(np.mean([agreement.raw_values[i].tau.value for i in early])) if early else 1.0
-    better = "averaged weights" if averaged >= raw else "the weights themselves"
+    better = "the averaged weights serve" if averaged > raw else "the weights themselves serve"
+    judged = "no difference" if abs(averaged - raw) < SAME_TAU else f"{better} better here"
     return (
         "Schedule: constant rate, so that a rung can be gone on from; over the early rungs the averaged weights order "
-        f"with a mean tau of {averaged:.2f}, the weights themselves with {raw:.2f}: {better} serve better here."
+        f"with a mean tau of {averaged:.2f}, the weights themselves with {raw:.2f}: {judged}."
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
-from search.runtime import run_folder, worker_count
+from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold
 from search.study import Onlooker, Progress, References, SearchRun
 from search.tracking import MLflowLog
@@ -42,6 +42,7 @@ def run_experiment(
     remeasure: bool,
     tensorboard: bool,
     mlflow: str | None,
+    storage: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -59,22 +60,27 @@ def run_experiment(
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
     with hold(folder), logging_to(*_logs(folder, errors)):
-        store = RunStore(
-            folder,
-            name=experiment.name,
-            objectives=experiment.objectives,
-            identity=experiment.identity,
-            spec=experiment.spec,
-        )
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
-        _tell_calibration(experiment, store, errors)
-        finished = _search(
-            experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
-        )
-        study = store.study()
+        with closing(_store(experiment, folder, storage)) as store:
+            YAML().dump(experiment.spec, folder / "experiment.yaml")
+            _tell_calibration(experiment, store, errors)
+            finished = _search(
+                experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
+            )
+            study = store.study()
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStore:
+    return RunStore(
+        folder,
+        name=experiment.name,
+        objectives=experiment.objectives,
+        identity=experiment.identity,
+        spec=experiment.spec,
+        storage=storage,
+    )
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
@@ -96,7 +102,7 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(worker_count(experiment), start_worker)
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -122,10 +128,30 @@ def _search(
             )
             return True
         try:
-            search.run()
+            _run(experiment, search)
         finally:
             executor.close()
         return search.is_finished
+
+
+def _run(experiment: Experiment, search: SearchRun) -> None:
+    """Search, with the engine that the experiment names."""
+    if experiment.execution.engine == "pool":
+        search.run()
+        return
+    from search.ray_engine import RayRun, RaySettings  # only where it is asked for: Ray is slow to import
+
+    execution = experiment.execution
+    given = {
+        "address": execution.address,
+        "gpus_per_trial": execution.gpus_per_trial,
+        "storage_path": execution.storage_path,
+        "retries": execution.retries,
+    }
+    settings = RaySettings(
+        workers=ray_workers(experiment), **{name: value for name, value in given.items() if value is not None}
+    )
+    RayRun(search, settings, start_worker).run()
 
 
 def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:

@@ -102,6 +102,7 @@ class CandidateJob:
         checkpoint: Where its training is kept.
         rung: The rung to train through; ignored by other jobs.
         scalars: Folder for the TensorBoard scalars of its training; None for none.
+        device: Where to train it, as torch names devices.
     """
 
     number: int
@@ -110,6 +111,7 @@ class CandidateJob:
     checkpoint: str
     rung: int = 0
     scalars: str | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ A field's description is its rule: it is shown in errors, in the JSON Schema and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -476,15 +477,76 @@ _WORKERS_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1
 Workers = Annotated[int | None, BeforeValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
 
 
+_ADDRESS = r"^(local|auto|[^\s:/]+:[0-9]+)$"
+_ADDRESS_RULE = "The cluster is local (made for the run, the default), auto (the one of this machine) or HOST:PORT."
+_STORAGE = r"^(/|[A-Za-z]:[/\\]|[a-z0-9+]+://)"
+_STORAGE_RULE = (
+    "Checkpoints go through an absolute folder or a URL that all nodes share (default: the run's own folder)."
+)
+
+
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.search(pattern, value):
+            raise fault("", f"{value} is not possible.", rule)
+        return value
+
+    return AfterValidator(check)
+
+
+Address = Annotated[str, _matching(_ADDRESS, _ADDRESS_RULE), WithJsonSchema({"type": "string", "pattern": _ADDRESS})]
+StoragePath = Annotated[
+    str, _matching(_STORAGE, _STORAGE_RULE), WithJsonSchema({"type": "string", "pattern": _STORAGE})
+]
+
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_WHOLE_GPUS = {"type": "integer", "minimum": 1, "maximum": 64}
+GpuShare = Annotated[float, WithJsonSchema({"anyOf": [_SHARE, _WHOLE_GPUS]})]
+
+RAY_ONLY = ("address", "gpus_per_trial", "storage_path", "retries")
+"""Keys of the execution that only the engine ray knows."""
+_ENGINE_OF: dict[str, Any] = {
+    key: {"properties": {"engine": {"const": "ray"}}, "required": ["engine"]} for key in RAY_ONLY
+}
+
+
 class ExecutionSection(Section):
     """Where the work runs; changes nothing in the results but the time they take."""
 
+    model_config = ConfigDict(json_schema_extra={"dependentSchemas": _ENGINE_OF})
+
+    engine: Literal["pool", "ray"] = Field(
+        default="pool",
+        description="The engine is pool (processes of this machine) or ray (a cluster, or this machine).",
+    )
     workers: Workers = Field(
         default=None,
         ge=1,
         le=1024,
         description="Processes, one thread each: a number, 1..1024, or auto (one a core).",
     )
+    address: Address | None = Field(default=None, description=f"ray: {_ADDRESS_RULE}")
+    gpus_per_trial: GpuShare | None = Field(
+        default=None, ge=0, le=64, description="ray: share of a GPU that each trial takes, 0..64 (default 0)."
+    )
+    storage_path: StoragePath | None = Field(default=None, description=f"ray: {_STORAGE_RULE}")
+    retries: int | None = Field(
+        default=None, ge=0, le=100, description="ray: losses of its worker that a trial survives, 0..100 (default 3)."
+    )
+
+    @model_validator(mode="after")
+    def _keys_fit_the_engine(self) -> ExecutionSection:
+        for key in RAY_ONLY:
+            if self.engine != "ray" and getattr(self, key) is not None:
+                raise fault(key, f"belongs to ray, not to {self.engine}.", "Remove it, or set engine: ray.")
+        shares = self.gpus_per_trial or 0.0
+        if shares > 1 and shares != int(shares):
+            raise fault(
+                "gpus_per_trial",
+                f"{shares:g} is not possible.",
+                "Above 1 it is a whole number: Ray shares one GPU only.",
+            )
+        return self
 
 
 Milliseconds = Annotated[float, Field(gt=0)]
