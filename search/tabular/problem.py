@@ -95,7 +95,7 @@ class TableEvaluator:
             psnr_per_image_db=(worst,),
             train_images=0,
             notes=(self.table.conditions,),
-            host="table",
+            host=self.table.name,
             versions={},
         )
 
