@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from search.cli.groups import DefaultGroup
+from search.files import NO_ROOM
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -89,6 +90,14 @@ def run(
         str | None,
         typer.Option(metavar="URI", help="Log each trained candidate to MLflow, e.g. sqlite:///mlflow.db."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the records in a database: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE.",
+            show_default="a journal in the folder",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -107,6 +116,7 @@ def run(
             remeasure=remeasure,
             tensorboard=tensorboard,
             mlflow=mlflow,
+            storage=storage,
             quiet=quiet,
             as_json=as_json,
         )
@@ -448,6 +458,21 @@ def status(
 
 
 @app.command()
+def dashboard(
+    run_folder: RunArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 shows the run to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8080,
+) -> None:
+    """Show a run in optuna-dashboard, read-only, also while it is going on."""
+    with _exit_codes():
+        from search.cli.dashboard import serve_dashboard
+
+        serve_dashboard(run_folder, host=host, port=port)
+
+
+@app.command()
 def restore(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="INPUT", help="Pictures, and folders of pictures.", show_default=False)
@@ -706,6 +731,10 @@ def _exit_codes() -> Iterator[None]:
         _end(str(error), 2)
     except HFIRSearchError as error:
         _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _end(f"{error.filename or 'a file'}: cannot be written ({error.strerror}). Make room, then try again.", 1)
     except KeyboardInterrupt:
         _end("interrupted; everything finished so far is kept. The same command goes on from here.", 130)
     finally:

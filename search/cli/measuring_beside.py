@@ -94,6 +94,7 @@ def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Stud
                 status.update(step.phase)
                 for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):
                     references.take(step.kind, outcome)
+            return store.study()
         finally:
             executor.close()
-        return store.study()
+            store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +42,7 @@ def run_experiment(
     remeasure: bool,
     tensorboard: bool,
     mlflow: str | None,
+    storage: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -59,22 +60,27 @@ def run_experiment(
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
     with hold(folder), logging_to(*_logs(folder, errors)):
-        store = RunStore(
-            folder,
-            name=experiment.name,
-            objectives=experiment.objectives,
-            identity=experiment.identity,
-            spec=experiment.spec,
-        )
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
-        _tell_calibration(experiment, store, errors)
-        finished = _search(
-            experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
-        )
-        study = store.study()
+        with closing(_store(experiment, folder, storage)) as store:
+            YAML().dump(experiment.spec, folder / "experiment.yaml")
+            _tell_calibration(experiment, store, errors)
+            finished = _search(
+                experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
+            )
+            study = store.study()
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStore:
+    return RunStore(
+        folder,
+        name=experiment.name,
+        objectives=experiment.objectives,
+        identity=experiment.identity,
+        spec=experiment.spec,
+        storage=storage,
+    )
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice, takewhile
 from typing import Any
 
 import optuna
@@ -14,12 +15,13 @@ from hfir.errors import ConfigError
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, value_of
+from search.files import NO_ROOM
 from search.pareto import pareto_front
 from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
 from search.schedulers import WITHIN_LEVELS, promotions
+from search.store import RunStore, TrialIndex
 from search.study.paths import checkpoint_path, scalars_path
 from search.study.problem import Described, Problem, Ranked
-from search.study.records import Store
 from search.study.references import REFERENCE_KINDS, References
 from search.study.steps import Job, Kind, Step
 from search.types import (
@@ -28,10 +30,9 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
-    Study,
+    StoreError,
     Trial,
     TrialState,
-    stable_hash,
     to_json,
 )
 
@@ -62,7 +63,7 @@ class Director:
     def __init__(
         self,
         problem: Problem,
-        store: Store,
+        store: RunStore,
         *,
         references: References | None = None,
         scalars: bool = False,
@@ -72,49 +73,57 @@ class Director:
         self._references = references
         self._scalars, self._move = scalars, move
         self._host: str | None = None
+        self._moved: tuple[int, ...] = ()
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
-        study = self.store.study()
         if self._host is None:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        foreign = self._foreign(study, self._host)
+        foreign = self._foreign([self.store.index[n] for n in self._moved], self._host)
         if foreign:
             phase = f"measuring trial {foreign[0].number} on this machine"
             return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(foreign[0], rung=0),))
-        trying = None if self._references is None else self._references.trying(study)
+        trying = None if self._references is None else self._references.trying(self.store.study())
         if trying is not None:
             return trying
-        unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
+        unmeasured = self.store.index.unmeasured()
         if unmeasured:
             phase = f"measuring trial {unmeasured[0].number}"
             return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._job(unmeasured[0], rung=0),))
-        may_propose = not self._spent(study) and not self._nothing_left(study)
-        if may_propose and not self._is_closed(study):
+        may_propose = not self._is_spent() and not self._nothing_left()
+        if may_propose and not self._is_closed():
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        training = self._training(study)
+        training = self._training()
         if training is not None:
             return training
         if may_propose:
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        if study.in_state(TrialState.RUNNING):
+        if self.store.index.count(TrialState.RUNNING):
             return Step(kind=Kind.CLOSE, phase="closing")
-        comparison = None if self._references is None else self._references.next_step(study)
-        return self._verification(study) if comparison is None else comparison
+        if self._references is not None:
+            comparison = self._references.next_step(self.store.study())
+            if comparison is not None:
+                return comparison
+        return self._verification()
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
 
         Raises:
             InputError: If the data cannot be used, or a network to compare with.
+            StoreError: If the record cannot be written.
         """
+        with self.store.together(durable=kind is not Kind.ADMIT):
+            self._keep(kind, outcome)
+
+    def _keep(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         if self._references is not None and kind in REFERENCE_KINDS:
             self._references.take(kind, outcome)
             return
         if kind is Kind.LOOK:
             self._keep_baseline(value_of(outcome))
             return
-        trial = self._trial(outcome)
+        trial = self.store.index[_number(outcome)]
         if kind is Kind.REMEASURE and _host(trial) not in (None, self._host):
             self._keep_move(trial, value_of(outcome))
         elif kind is Kind.REMEASURE:
@@ -132,51 +141,50 @@ class Director:
 
     def propose(self) -> None:
         """Ask for one candidate and record it; illegal and repeated ones are told at once and cost nothing."""
-        study = self.store.study()
-        last = study.trials[-1].generation if study.trials else 0
-        generation = last + 1 if self._is_closed(study) else last
-        index, seed = len(study.trials), self.problem.search.seed
-        self.store.optuna.sampler = self._sampler(study, index)
-        trial, genotype = propose(self.store.optuna, self.problem.space)
-        described, fault = self._decode(genotype)
-        number = self.store.record_proposal(
-            trial,
-            genotype=genotype,
-            seed=proposal_seed(seed, index, purpose=1),
-            generation=generation,
-            config=None if described is None else described.to_dict(),
-        )
-        twin = _twin(study, genotype, described)
-        if twin is not None:
-            self.store.finish(number, TrialState.DUPLICATE, reason=f"same network as trial {twin}")
-        elif described is None:
-            self.store.finish(number, TrialState.INFEASIBLE, reason=fault, constraint="legal")
+        index, seed = len(self.store.index), self.problem.search.seed
+        last = next(self.store.index.newest_first(), None)
+        generation = 0 if last is None else last.generation + self._is_closed()
+        with self.store.together(durable=False):
+            self.store.optuna.sampler = self._sampler(index)
+            trial, genotype = propose(self.store.optuna, self.problem.space)
+            described, fault = self._decode(genotype)
+            config = None if described is None else described.to_dict()
+            twin = self.store.index.twin(genotype.key, config)
+            number = self.store.record_proposal(
+                trial,
+                genotype=genotype,
+                seed=proposal_seed(seed, index, purpose=1),
+                generation=generation,
+                config=config,
+            )
+            if twin is not None:
+                self.store.finish(number, TrialState.DUPLICATE, reason=f"same network as trial {twin}")
+            elif described is None:
+                self.store.finish(number, TrialState.INFEASIBLE, reason=fault, constraint="legal")
 
-    def _is_closed(self, study: Study) -> bool:
+    def _is_closed(self) -> bool:
         """Say whether the last generation has all its candidates, so that they may be trained."""
-        if not study.trials:
-            return False
-        members = [t for t in study.in_state(*ADMITTED) if t.generation == study.trials[-1].generation]
+        members = _last_generation(self.store.index)
         full = len(members) >= self.problem.search.generation
-        return full or self._spent(study) or any(t.measurements for t in members)
+        return full or self._is_spent() or any(t.measurements for t in members)
 
-    def _spent(self, study: Study) -> bool:
-        return len(study.in_state(*ADMITTED)) >= self.problem.search.trials
+    def _is_spent(self) -> bool:
+        return self.store.index.count(*ADMITTED) >= self.problem.search.trials
 
-    def _nothing_left(self, study: Study) -> str:
-        if len({t.key for t in study.trials}) >= self.problem.space.size:
+    def _nothing_left(self) -> str:
+        if len(self.store.index.keys) >= self.problem.space.size:
             return f"all {self.problem.space.size} points of the space were considered"
-        if _dry(study) >= DRY_BEFORE_END:
+        if _dry(self.store.index) >= DRY_BEFORE_END:
             return f"the last {DRY_BEFORE_END} proposals were all over the budget, illegal or duplicates"
         return ""
 
-    def _sampler(self, study: Study, index: int) -> optuna.samplers.BaseSampler:
+    def _sampler(self, index: int) -> optuna.samplers.BaseSampler:
         """Return the sampler for the next proposal; a stuck one gives way to chance."""
         space, search = self.problem.space, self.problem.search
         seed = proposal_seed(search.seed, index)
-        if _dry(study) < DRY_BEFORE_RANDOM:
+        if _dry(self.store.index) < DRY_BEFORE_RANDOM:
             request = Request(
-                trials=study.trials,
+                trials=self.store.index.trials,
                 space=space,
                 objectives=self.problem.objectives,
                 run_seed=search.seed,
@@ -185,8 +193,7 @@ class Director:
             )
             return build_sampler(search.sampler, request)
         if space.size <= SMALL_SPACE:
-            seen = {t.key for t in study.trials}
-            unseen = [g for g in space.enumerate() if g.key not in seen]
+            unseen = [g for g in space.enumerate() if g.key not in self.store.index.keys]
             return GivenPoint(unseen[seed % len(unseen)])
         return GivenPoint(space.sample(seed))
 
@@ -211,15 +218,17 @@ class Director:
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _training(self, study: Study) -> Step | None:
+    def _training(self) -> Step | None:
         """Return the training of what waits for its first rung, else of what the lowest rung promotes."""
-        fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
+        fresh = self.store.index.waiting(0)
         if fresh:
             return self._train(fresh, rung=0)
         ranking = self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS
         for rung in range(len(self.problem.proxy.rungs) - 1):
+            if not self.store.index.waiting(rung + 1):
+                continue
             chosen = promotions(
-                study.trials,
+                self.store.index.trials,
                 rung=rung,
                 keep=self.problem.proxy.keep,
                 objectives=self.problem.objectives,
@@ -253,6 +262,11 @@ class Director:
     def _fail(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
         if isinstance(outcome.error, InputError):
             raise outcome.error
+        if isinstance(outcome.error, OSError) and outcome.error.errno in NO_ROOM:
+            raise StoreError(
+                f"{self.store.folder}: a worker could not write its checkpoint ({outcome.error.strerror}).\n"
+                f"  Trial {trial.number} is not to blame and stays open. Make room, then give the same command again."
+            ) from outcome.error
         reason = str(outcome.error).splitlines()[0] if str(outcome.error) else repr(outcome.error)
         log.warning("study=%s trial=%d state=FAILED reason=%r", self.problem.name, trial.number, reason)
         failure = outcome.trace or str(outcome.error)
@@ -272,9 +286,9 @@ class Director:
         """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
         for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
-        if "baseline" not in self.store.study().facts:
+        if "baseline" not in self.store.facts:
             self.store.note("baseline", baseline.facts())
-        foreign = self._foreign(self.store.study(), baseline.host)
+        foreign = self._foreign(self.store.index.trials, baseline.host)
         if foreign and not self._move:
             raise InputError(
                 f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
@@ -282,38 +296,37 @@ class Director:
                 "folder with --out, or take all of them again here with --remeasure."
             )
         if foreign:
-            self.store.note("verified", {})
-        self._host = baseline.host
+            self.store.forget("verified")
+        self._host, self._moved = baseline.host, tuple(t.number for t in foreign)
 
-    def _foreign(self, study: Study, host: str) -> list[Trial]:
+    def _foreign(self, trials: Sequence[Trial], host: str) -> list[Trial]:
         """Return the candidates whose latencies are of another machine, where latencies count."""
-        limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
+        limit = self.store.study().spec.get("budget", {}).get("latency_ms", {}).get("max")
         counts = limit is not None or "latency_ms" in self.problem.objectives
-        return [t for t in study.trials if counts and _host(t) not in (None, host)]
+        return [t for t in trials if counts and _host(t) not in (None, host)]
 
     def _keep_move(self, trial: Trial, admission: Admission) -> None:
         """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
-        facts, number = self.store.study().facts, str(trial.number)
         if admission.reason and trial.state is TrialState.RUNNING:
             self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
         elif admission.reason and trial.state is TrialState.COMPLETE:
             reason = f"measured again on another machine: {admission.reason}"
-            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | {number: reason})
-        self.store.note("remeasured", dict(facts.get("remeasured", {})) | {number: to_json(admission.cost)})
+            self.store.note("withdrawn", reason, trial=trial.number)
+        self.store.note("remeasured", to_json(admission.cost), trial=trial.number)
         if admission.doubt:
             log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
-        study = self.store.study()
-        if not self._spent(study):
-            reason = self._nothing_left(study)
+        if not self._is_spent():
+            reason = self._nothing_left()
             self.store.note("ended_early", reason)
             log.warning("study=%s ended_early=%r", self.problem.name, reason)
-        for trial in study.in_state(TrialState.RUNNING):
-            last = trial.last
-            where = "before its first rung" if last is None else f"after {last.step} steps"
-            self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
+        with self.store.together():
+            for trial in self.store.study().in_state(TrialState.RUNNING):
+                last = trial.last
+                where = "before its first rung" if last is None else f"after {last.step} steps"
+                self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
 
     def finish(self) -> None:
         """Keep for how many trials the run is finished; asked for more, it goes on."""
@@ -324,26 +337,25 @@ class Director:
         """Whether nothing is left to do under the present number of trials, and the present references."""
         if self._references is not None and not self._references.are_done:
             return False
-        return int(self.store.study().facts.get("finished", 0)) >= self.problem.search.trials
+        return int(self.store.facts.get("finished", 0)) >= self.problem.search.trials
 
-    def _verification(self, study: Study) -> Step | None:
+    def _verification(self) -> Step | None:
         """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
-        verified = study.facts.get("verified", {})
-        for trial in pareto_front(study.trials, self.problem.objectives).members:
+        verified = self.store.facts.get("verified", {})
+        for trial in pareto_front(self.store.index.trials, self.problem.objectives).members:
             if str(trial.number) not in verified:
                 phase = f"measuring trial {trial.number} of the front again"
                 return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(trial, rung=0),))
         return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
 
     def _keep_verification(self, trial: Trial, admission: Admission) -> None:
-        facts = self.store.study().facts
         doubt = _doubt(admission.cost)
         if doubt:
             log.warning("study=%s trial=%d measured_again=%r", self.problem.name, trial.number, doubt)
         elif admission.reason:
-            withdrawn = {str(trial.number): f"measured again at the end: {admission.reason}"}
-            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | withdrawn)
-        self.store.note("verified", dict(facts.get("verified", {})) | {str(trial.number): to_json(admission.cost)})
+            reason = f"measured again at the end: {admission.reason}"
+            self.store.note("withdrawn", reason, trial=trial.number)
+        self.store.note("verified", to_json(admission.cost), trial=trial.number)
 
     # -- jobs --------------------------------------------------------------------------------------
 
@@ -359,29 +371,25 @@ class Director:
             scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
         )
 
-    def _trial(self, outcome: Outcome[Job, Any]) -> Trial:
-        number = outcome.job.number if isinstance(outcome.job, CandidateJob) else -1
-        return next(t for t in self.store.study().trials if t.number == number)
+
+def _number(outcome: Outcome[Job, Any]) -> int:
+    """Return the number of the trial that a job was about."""
+    if not isinstance(outcome.job, CandidateJob):
+        raise EvaluationError(f"{outcome.job!r} is no candidate's job; please report this.")
+    return outcome.job.number
 
 
-def _dry(study: Study) -> int:
-    """Return how many of the last proposals in a row were free."""
-    dry = 0
-    for trial in reversed(study.trials):
-        if trial.state in ADMITTED:
-            break
-        dry += 1
-    return dry
+def _last_generation(index: TrialIndex) -> list[Trial]:
+    """Return the candidates of the last generation that cost a trial."""
+    last = next(index.newest_first(), None)
+    same = takewhile(lambda t: last is not None and t.generation == last.generation, index.newest_first())
+    return [t for t in same if t.state in ADMITTED]
 
 
-def _twin(study: Study, genotype: Genotype, described: Described | None) -> int | None:
-    """Return the earlier trial with the same genotype or the same network, if any."""
-    fingerprint = None if described is None else stable_hash(described.to_dict())
-    for trial in study.trials:
-        same_network = trial.config is not None and stable_hash(dict(trial.config)) == fingerprint
-        if trial.key == genotype.key or same_network:
-            return trial.number
-    return None
+def _dry(index: TrialIndex) -> int:
+    """Return how many of the last proposals in a row were free; no more than what ends a run are counted."""
+    newest = islice(index.newest_first(), DRY_BEFORE_END)
+    return sum(1 for _ in takewhile(lambda t: t.state not in ADMITTED, newest))
 
 
 def _host(trial: Trial) -> str | None:

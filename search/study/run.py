@@ -10,9 +10,9 @@ from typing import Any
 from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor, Outcome
+from search.store import RunStore
 from search.study.director import Director
 from search.study.problem import Problem
-from search.study.records import Store
 from search.study.references import References
 from search.study.steps import Job, Kind, Step
 from search.types import Study
@@ -55,7 +55,7 @@ class SearchRun:
         self,
         problem: Problem,
         evaluator: Evaluator,
-        store: Store,
+        store: RunStore,
         executor: Executor,
         *,
         references: References | None = None,

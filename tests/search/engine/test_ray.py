@@ -187,6 +187,13 @@ def test_a_node_without_the_data_is_named_before_anything_is_trained(cluster: Cl
     assert not read_study(tmp_path).trials
 
 
+def test_data_that_a_worker_cannot_use_ends_the_run_and_names_the_node(cluster: Cluster, tmp_path: Path):
+    evaluator = waiting.Waiting(tmp_path / "ledger", fails=((1, "input"),))
+    with pytest.raises(InputError, match=r"^node [0-9.]+: as asked for\.$"):
+        run_waiting(tmp_path, cluster, evaluator=evaluator)
+    assert not read_study(tmp_path).in_state(TrialState.FAILED)
+
+
 def test_an_address_without_a_cluster_is_told(tmp_path: Path):
     problem = waiting.WaitingProblem(waiting.Settings(trials=1, generation=1))
     search = SearchRun(problem, waiting.Waiting(tmp_path / "ledger"), problem.store(tmp_path), InlineExecutor())
