@@ -36,7 +36,8 @@ PAGES = [*sorted(ROOT.glob("docs/**/*.md")), *(ROOT / name for name in ("README.
 PAGES += [ROOT / "spaces/README.md", ROOT / "results/README.md", ROOT / "results/reference/README.md"]
 TAGS = {"python", "console", "yaml", "text"}
 QUICK = {"front", "select", "export", "restore", "evaluate"}
-"""Commands that are executed, each once; the others search or train, and are only parsed."""
+"""Commands that are executed, each once; the others search or train, and are only parsed. So are those with `--on`,
+which rank by what another device has measured."""
 
 RECIPES = {"docs/training.md"}
 """Pages whose YAML is a recipe of `train`; elsewhere it belongs into an experiment file."""
@@ -199,7 +200,7 @@ def script_of(page: str) -> str:
             lines += [
                 f"print({block.where!r}, file=sys.stderr); run({words[1:]!r})"
                 for words in commands_of(block)
-                if is_ours(words) and words[1] in QUICK and first_place(words) == block
+                if is_ours(words) and words[1] in QUICK and "--on" not in words and first_place(words) == block
             ]
     head = (
         "import sys\nfrom search.cli.app import app\n\n\ndef run(words):\n    app(words, standalone_mode=False)\n\n\n"

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from search.cli.app import app
 from search.cli.status import status_lines
 from search.report import read_status
-from search.store import JOURNAL, LOCK, POINTER, RunStore, holding, is_held, read_study, times_of
+from search.store import JOURNAL, LOCK, POINTER, RunStore, holding, is_held, note_fact, read_study, times_of
 from search.store.places import checked_url, shown
 from search.types import Cost, Genotype, InputError, Measurement, StoreError, TrialState
 
@@ -306,6 +306,16 @@ def test_a_driver_whose_clock_is_wrong_is_seen_by_its_signs(
     move(first, tmp_path / "there")
     with pytest.raises(StoreError, match="at work on it"):
         open_store(folder="there")
+
+
+def test_a_fact_is_kept_beside_a_run_that_rests_and_of_no_other(open_store: Open, url: str | None):
+    store = open_store(url)
+    if url is not None:
+        with pytest.raises(StoreError, match="at work on this run"):
+            note_fact(store.folder, "note", 1)
+    store.close()
+    note_fact(store.folder, "note", 2)
+    assert read_study(store.folder).facts == {"note": 2}
 
 
 def test_status_tells_of_a_driver_elsewhere(open_store: Open, tmp_path: Path):

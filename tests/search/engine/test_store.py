@@ -309,15 +309,3 @@ def test_a_second_driver_is_refused(tmp_path: Path):
         pass
     with hold(tmp_path / "run"):
         pass
-
-
-def test_what_is_known_of_trials_can_be_taken_back(store: RunStore):
-    for width in (4, 8):
-        propose(store, width)
-    store.note("verified", {"0": "as it was kept before"})
-    store.note("verified", "new", trial=1)
-    assert store.facts["verified"] == {"0": "as it was kept before", "1": "new"}
-    store.forget("verified")
-    assert store.facts["verified"] == read_study(store.folder).facts["verified"] == {}
-    store.note("verified", "again", trial=1)
-    assert read_study(store.folder).facts["verified"] == {"1": "again"}
