@@ -45,6 +45,7 @@ HOLD_TIMEOUT_S = 0.3
 SCHEMA = 1
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
+_SETBACKS = "setbacks"
 
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -141,6 +142,10 @@ class RunStore:
         """Keep what a rung showed."""
         known = [to_json(m) for m in (*trial.measurements, measurement)]
         self._storage.set_trial_user_attr(self._trial_id(trial.number), _MEASUREMENTS, known)
+
+    def record_setback(self, trial: Trial, reason: str) -> None:
+        """Keep why a job of a candidate was lost and is to be done again."""
+        self._storage.set_trial_user_attr(self._trial_id(trial.number), _SETBACKS, [*trial.setbacks, reason])
 
     def finish(
         self,
@@ -341,6 +346,7 @@ def _trial(frozen: FrozenTrial) -> Trial:
         measurements=tuple(measurement_from_json(m) for m in attributes.get(_MEASUREMENTS, ())),
         reason=outcome.get("reason", ""),
         failure=outcome.get("failure", ""),
+        setbacks=tuple(attributes.get(_SETBACKS, ())),
     )
 
 

@@ -23,9 +23,10 @@ from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.gallery import write_gallery
 from search.report import write_all, write_report
+from search.report.words import count, failure_words
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold
-from search.study import Onlooker, Progress, SearchRun
+from search.study import Onlooker, Progress, SearchRun, rules_of, time_limit
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -86,13 +87,20 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(worker_count(experiment), start_worker)
+    executor = ProcessExecutor(worker_count(experiment), start_worker, limit_s=time_limit)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
         evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
-            experiment, evaluator, store, executor, onlooker=onlooker, deadline=deadline, scalars=scalars
+            experiment,
+            evaluator,
+            store,
+            executor,
+            onlooker=onlooker,
+            deadline=deadline,
+            scalars=scalars,
+            rules=rules_of(experiment),
         )
         if search.is_finished:
             errors.print(
@@ -168,7 +176,8 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
     """
     complete = study.in_state(TrialState.COMPLETE)
     if finished and not complete:
-        ended = study.facts.get("ended_early", "every candidate failed")
+        failed = failure_words(study)
+        ended = study.facts.get("ended_early") or f"every candidate failed: {failed}"
         raise HFIRSearchError(
             f"{folder}: no candidate completed ({ended}).\n"
             f"  See {folder / 'report.html'}; `hfir-search check` says which limit bites."
@@ -179,6 +188,16 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         console = output_console()
         console.print(front_table(study))
         console.print(conditions(study), style="dim", highlight=False)
+        _print_failures(console, study)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
         console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+
+
+def _print_failures(console: Console, study: Study) -> None:
+    failed = len(study.in_state(TrialState.FAILED))
+    if failed:
+        console.print(
+            f"{count(failed, 'candidate')} failed: {failure_words(study)}; the report holds each one's traceback.",
+            highlight=False,
+        )

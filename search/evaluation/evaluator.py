@@ -29,7 +29,7 @@ from search.tasks.dataset import embedded_task, folder_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
-from search.types import Cost, EvaluationError, Measurement
+from search.types import Cost, DataError, EvaluationError, InputError, Measurement
 
 SANITY_PX = 24
 """Side of the image of the one training step that every admitted candidate must survive."""
@@ -113,13 +113,25 @@ def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
     return train_rung(
         HFIRConfig.from_dict(job.config),
         plan.proxy,
-        task_data(plan.task),
+        _data_in_the_midst(plan.task),
         rung=job.rung,
         seed=job.seed,
         checkpoint=Path(job.checkpoint),
         device="cpu",
         scalars=None if job.scalars is None else Path(job.scalars),
     )
+
+
+def _data_in_the_midst(plan: TaskPlan) -> TaskData:
+    """Return the data where it was loaded once already: what fails now is no fault of the file's writer."""
+    try:
+        return task_data(plan)
+    except InputError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the photographs cannot be loaded ({type(error).__name__}: {error}). Check the folders of task.data."
+        ) from error
 
 
 def look_at_data(plan: EvaluationPlan) -> Baseline:

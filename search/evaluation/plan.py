@@ -96,6 +96,7 @@ class CandidateJob:
         checkpoint: Where its training is kept.
         rung: The rung to train through; ignored by other jobs.
         scalars: Folder for the TensorBoard scalars of its training; None for none.
+        limit_s: Seconds after which its worker is ended; None for none.
     """
 
     number: int
@@ -104,3 +105,4 @@ class CandidateJob:
     checkpoint: str
     rung: int = 0
     scalars: str | None = None
+    limit_s: float | None = None

@@ -197,6 +197,7 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     spec["budget"]["latency_ms"]["at"] = [sections.budget.latency_at.width, sections.budget.latency_at.height]
     spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
     spec["execution"]["workers"] = sections.execution.workers or "auto"
+    spec["execution"]["timeout_s"] = sections.execution.timeout_s or "auto"
     return spec
 
 

@@ -340,12 +340,15 @@ class SearchSection(Section):
     )
 
 
-def _workers(value: Any) -> Any:
+def _automatic(value: Any) -> Any:
     return None if value == "auto" else value
 
 
 _WORKERS_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}
-Workers = Annotated[int | None, BeforeValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
+_TIMEOUT_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "exclusiveMinimum": 0}]}
+Workers = Annotated[int | None, BeforeValidator(_automatic), WithJsonSchema(_WORKERS_SCHEMA)]
+
+Timeout = Annotated[float | None, BeforeValidator(_automatic), WithJsonSchema(_TIMEOUT_SCHEMA)]
 
 
 class ExecutionSection(Section):
@@ -356,6 +359,18 @@ class ExecutionSection(Section):
         ge=1,
         le=1024,
         description="Processes, one thread each: a number, 1..1024, or auto (one a core).",
+    )
+    timeout_s: Timeout = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which a job's worker is ended and its candidate has failed: a number > 0, or auto "
+        "(of trainings alone: 600 and 20 times what the latency lets expect).",
+    )
+    retries: int = Field(
+        default=1,
+        ge=0,
+        le=100,
+        description="How often a candidate is tried again whose worker died or whose data could not be read, 0..100.",
     )
 
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search.report.tables import front_trials, funnel
-from search.report.words import is_finished
+from search.report.words import failures, is_finished
 from search.store import is_held, read_study, times_of
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState
 
@@ -47,6 +47,7 @@ class RunStatus:
         trials: `search.trials`; None where nothing is recorded yet.
         rungs: From the first one on.
         rejections: Candidates rejected before training, by reason; the most frequent first.
+        failures: Candidates that failed, by what they failed of (see `search.types.FailureKind`).
         front: Members so far.
         command: What to type to go on with it; empty where it is running, or nothing is recorded.
     """
@@ -62,6 +63,7 @@ class RunStatus:
     trials: int | None
     rungs: tuple[Rung, ...]
     rejections: Mapping[str, int]
+    failures: Mapping[str, int]
     front: tuple[Trial, ...]
     command: str
 
@@ -94,6 +96,7 @@ def read_status(folder: Path) -> RunStatus:
         trials=None if study is None else study.spec.get("search", {}).get("trials"),
         rungs=() if study is None else _rungs(study),
         rejections={} if study is None else _rejections(study),
+        failures={} if study is None else {kind.value: number for kind, number in failures(study).items()},
         front=() if study is None else front_trials(study),
         command="" if running or study is None else _command(folder, study, finished=finished),
     )

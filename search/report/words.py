@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from search.types import OBJECTIVES, Latency, Study, Trial, TrialState
+from search.types import OBJECTIVES, FailureKind, Latency, Study, Trial, TrialState
 
 LIMIT_ORDER = ("params_m", "macs_g", "peak_mem_mib", "latency_ms")
 """Costs in the order in which the budget's gate looks at them, the cheapest to find out first."""
@@ -60,6 +61,17 @@ def figure(objective: str, value: float | None) -> str:
 def count(number: int, singular: str, plural: str = "") -> str:
     """Return a number with its noun."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def failures(study: Study) -> dict[FailureKind, int]:
+    """Count the FAILED candidates by what they failed of, the most frequent first."""
+    kinds = Counter(kind for trial in study.trials if (kind := trial.failure_kind) is not None)
+    return dict(kinds.most_common())
+
+
+def failure_words(study: Study) -> str:
+    """Return what candidates failed of: `2 diverged, 1 timeout`; empty where none failed."""
+    return ", ".join(f"{number} {kind}" for kind, number in failures(study).items())
 
 
 def duration(seconds: float) -> str:

@@ -20,6 +20,7 @@ from search.schedulers import promotions
 from search.store import RunStore
 from search.study.paths import checkpoint_path, scalars_path
 from search.study.problem import Described, Problem
+from search.study.rules import Rules, failure_kind, is_retried
 from search.types import (
     Cost,
     EvaluationError,
@@ -90,10 +91,11 @@ class Director:
         problem: What is searched.
         store: The run's record.
         scalars: Write the course of each training for TensorBoard.
+        rules: For how long, and what is done about jobs that fail.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False) -> None:
-        self.problem, self.store = problem, store
+    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False, rules: Rules | None = None) -> None:
+        self.problem, self.store, self.rules = problem, store, rules or Rules()
         self._scalars = scalars
         self._has_looked = False
 
@@ -105,7 +107,7 @@ class Director:
         unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
         if unmeasured:
             phase = f"measuring trial {unmeasured[0].number}"
-            return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._job(unmeasured[0], rung=0),))
+            return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._measuring_job(unmeasured[0]),))
         may_propose = not self._spent(study) and not self._nothing_left(study)
         if may_propose and not self._is_closed(study):
             return Step(kind=Kind.PROPOSE, phase="proposing")
@@ -119,7 +121,7 @@ class Director:
         return self._verification(study)
 
     def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
-        """Record the answer to a job; a crash or a divergence is recorded, and the run goes on.
+        """Record the answer to a job; a failure is recorded, and the run goes on.
 
         Raises:
             InputError: If the data cannot be used.
@@ -128,10 +130,10 @@ class Director:
             self._keep_baseline(value_of(outcome))
             return
         trial = self._trial(outcome)
-        if kind is Kind.REMEASURE:
+        if outcome.error is not None:
+            self._keep_failure(kind, trial, outcome)
+        elif kind is Kind.REMEASURE:
             self._keep_verification(trial, value_of(outcome))
-        elif outcome.error is not None:
-            self._fail(trial, outcome)
         elif kind is Kind.ADMIT:
             self._keep_admission(trial, value_of(outcome))
         else:
@@ -251,13 +253,28 @@ class Director:
             measurement.elapsed_s,
         )
 
-    def _fail(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
-        if isinstance(outcome.error, InputError):
-            raise outcome.error
-        reason = str(outcome.error).splitlines()[0] if str(outcome.error) else repr(outcome.error)
-        log.warning("study=%s trial=%d state=FAILED reason=%r", self.problem.name, trial.number, reason)
-        failure = outcome.trace or str(outcome.error)
-        self.store.finish(trial.number, TrialState.FAILED, reason=reason, failure=failure)
+    # -- failures ----------------------------------------------------------------------------------
+
+    def _keep_failure(self, kind: Kind, trial: Trial, outcome: Outcome[Any, Any]) -> None:
+        """Record a failed job: to be done again, or the candidate's end, or a member's second measurement missed."""
+        error = outcome.error
+        if error is None or isinstance(error, InputError):
+            value_of(outcome)
+            return
+        reason = f"{failure_kind(error)}: {_first_line(error)}"
+        if is_retried(error) and len(trial.setbacks) < self.rules.retries:
+            log.warning("study=%s trial=%d again_after=%r", self.problem.name, trial.number, reason)
+            self.store.record_setback(trial, reason)
+        elif kind is Kind.REMEASURE:
+            log.warning("study=%s trial=%d not_measured_again=%r", self.problem.name, trial.number, reason)
+            facts = self.store.study().facts
+            self.store.note("unverified", dict(facts.get("unverified", {})) | {str(trial.number): reason})
+        else:
+            tries = len(trial.setbacks)
+            reason += f" (tried {tries + 1} times)" if tries else ""
+            log.warning("study=%s trial=%d state=FAILED reason=%r", self.problem.name, trial.number, reason)
+            failure = outcome.trace or str(error)
+            self.store.finish(trial.number, TrialState.FAILED, reason=reason, failure=failure)
 
     # -- beginning and end -------------------------------------------------------------------------
 
@@ -298,11 +315,11 @@ class Director:
 
     def _verification(self, study: Study) -> Step | None:
         """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
-        verified = study.facts.get("verified", {})
+        verified = {**study.facts.get("verified", {}), **study.facts.get("unverified", {})}
         for trial in pareto_front(study.trials, self.problem.objectives).members:
             if str(trial.number) not in verified:
                 phase = f"measuring trial {trial.number} of the front again"
-                return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._job(trial, rung=0),))
+                return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._measuring_job(trial),))
         return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
 
     def _keep_verification(self, trial: Trial, admission: Admission) -> None:
@@ -317,6 +334,9 @@ class Director:
 
     # -- jobs --------------------------------------------------------------------------------------
 
+    def _measuring_job(self, trial: Trial) -> CandidateJob:
+        return replace(self._job(trial, rung=0), limit_s=self.rules.measuring_limit_s)
+
     def _job(self, trial: Trial, rung: int) -> CandidateJob:
         if trial.config is None:
             raise EvaluationError(f"trial {trial.number} has no configuration: it stands for no legal network.")
@@ -327,6 +347,7 @@ class Director:
             checkpoint=str(checkpoint_path(self.store.folder, trial.number)),
             rung=rung,
             scalars=str(scalars_path(self.store.folder, trial.number)) if self._scalars else None,
+            limit_s=self.rules.limit_s(trial, rung),
         )
 
     def _trial(self, outcome: Outcome[CandidateJob | None, Any]) -> Trial:
@@ -341,6 +362,10 @@ def value_of(outcome: Outcome[J, R]) -> R:
     if outcome.value is None:
         raise EvaluationError("a worker answered with nothing; please report this.")
     return outcome.value
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else repr(error)
 
 
 def _dry(study: Study) -> int:

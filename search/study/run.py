@@ -12,6 +12,7 @@ from search.executors import Executor
 from search.store import RunStore
 from search.study.director import Director, Kind, Step
 from search.study.problem import Problem
+from search.study.rules import Rules
 from search.types import Study
 
 
@@ -44,6 +45,7 @@ class SearchRun:
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
+        rules: For how long, and what is done about jobs that fail.
     """
 
     def __init__(
@@ -56,9 +58,10 @@ class SearchRun:
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         scalars: bool = False,
+        rules: Rules | None = None,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, scalars=scalars)
+        self.director = Director(problem, store, scalars=scalars, rules=rules)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 

@@ -1,0 +1,102 @@
+"""How a run is carried out: for how long, and what is done about jobs that fail.
+
+None of it is part of what a run is: it may be taken up under other rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from search.evaluation.plan import CandidateJob
+from search.types import EvaluationError, FailureKind, InputSize, Trial, WorkerDiedError
+
+if TYPE_CHECKING:
+    from search.experiment import Experiment
+
+SLACK_S = 600.0
+"""What the automatic limit allows any training on top: loading the data, validation, a busy machine."""
+SLOWER = 20.0
+"""How many times longer than expected a training may take under the automatic limit."""
+BACKWARD = 3.0
+"""A training step costs about three forward passes over the same pixels: forward, and backward twice."""
+
+_RETRIED = (FailureKind.DATA,)
+_NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "MemoryError")
+
+
+def _unlimited(trial: Trial, rung: int) -> float | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How a run is carried out.
+
+    Args:
+        retries: How often a candidate's jobs are done again when they are lost through no fault of its own.
+        limit_s: For how many seconds a trial may be trained through a rung; None for any time.
+        measuring_limit_s: Likewise for measuring it.
+    """
+
+    retries: int = 1
+    limit_s: Callable[[Trial, int], float | None] = _unlimited
+    measuring_limit_s: float | None = None
+
+
+def rules_of(experiment: Experiment) -> Rules:
+    """Return the rules that an experiment asks for."""
+    execution, proxy = experiment.execution, experiment.proxy
+    limit = AutomaticLimit(
+        rungs=proxy.rungs,
+        pixels=proxy.batch * proxy.patch_px**2,
+        latency_at=experiment.budget.latency_at,
+    )
+    given = execution.timeout_s
+    return Rules(
+        retries=execution.retries,
+        limit_s=limit if given is None else (lambda trial, rung: given),
+        measuring_limit_s=given,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomaticLimit:
+    """For how long a training may go on: `SLACK_S` and `SLOWER` times what its latency lets expect.
+
+    Args:
+        rungs: Steps at which candidates are compared.
+        pixels: Of the network's input in a training step.
+        latency_at: Input size of the measured latency.
+    """
+
+    rungs: tuple[int, ...]
+    pixels: int
+    latency_at: InputSize
+
+    def __call__(self, trial: Trial, rung: int) -> float | None:
+        """Return the seconds that a trial may take to a rung, from any; None where its latency is not known."""
+        latency_ms = trial.value("latency_ms")
+        if latency_ms is None:
+            return None
+        share = self.pixels / (self.latency_at.width * self.latency_at.height)
+        return SLACK_S + SLOWER * BACKWARD * self.rungs[rung] * share * latency_ms / 1000
+
+
+def time_limit(job: CandidateJob | None) -> float | None:
+    """Return for how many seconds a job may run, for an executor; looking at the data has no limit."""
+    return None if job is None else job.limit_s
+
+
+def failure_kind(error: BaseException) -> FailureKind:
+    """Return what a job failed of, by its error's type, and by its words where torch has no type for it."""
+    if isinstance(error, EvaluationError) and error.kind is not FailureKind.CRASHED:
+        return error.kind
+    words = f"{type(error).__name__}: {error}"
+    return FailureKind.OUT_OF_MEMORY if any(sign in words for sign in _NO_MEMORY) else FailureKind.CRASHED
+
+
+def is_retried(error: BaseException) -> bool:
+    """Say whether a job's failure is not its candidate's fault: its worker died, or the data could not be read."""
+    return isinstance(error, WorkerDiedError) or failure_kind(error) in _RETRIED
