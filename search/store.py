@@ -43,6 +43,7 @@ LOCK = "run.lock"
 HOLD_TIMEOUT_S = 0.3
 """How long a driver tries for its folder: `is_held` takes the lock for an instant, and must not turn one away."""
 SCHEMA = 1
+_NO_IDENTITY = ("search.trials", "search.time", "search.steps", "search.patience", "execution", "name")
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
 _SETBACKS = "setbacks"
@@ -351,12 +352,12 @@ def _trial(frozen: FrozenTrial) -> Trial:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of what differs, the number of trials and the execution aside."""
+    """Return the dotted names of what differs, what is no part of a run's identity aside."""
     names: list[str] = []
     for key in sorted({*old, *new}):
         path = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if a == b or path in ("search.trials", "execution", "name"):
+        if a == b or path in _NO_IDENTITY:
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             names += _differences(a, b, f"{path}.")

@@ -103,17 +103,21 @@ def _search(
             rules=rules_of(experiment),
         )
         if search.is_finished:
-            errors.print(
-                f"{store.folder} is finished: {experiment.search.trials} candidates were trained. "
-                "Raise --trials to go on.",
-                highlight=False,
-            )
+            errors.print(f"{store.folder} is finished: {_why(store.study())}", highlight=False)
             return True
         try:
             search.run()
         finally:
             executor.close()
         return search.is_finished
+
+
+def _why(study: Study) -> str:
+    """Return what ended a finished run, and what to raise so that it goes on."""
+    early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
+    if early and rule != "space":
+        return f"{early}. Raise search.{rule} to go on."
+    return f"{early or count(study.facts['finished'], 'candidate') + ' were trained'}. Raise --trials to go on."
 
 
 def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:
@@ -189,9 +193,17 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         console.print(front_table(study))
         console.print(conditions(study), style="dim", highlight=False)
         _print_failures(console, study)
+        _print_ending(console, study, finished=finished)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
         console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+
+
+def _print_ending(console: Console, study: Study, *, finished: bool) -> None:
+    """Say what ended a search before its trials were spent."""
+    early = study.facts.get("ended_early")
+    if finished and early:
+        console.print(f"Ended early: {early}.", highlight=False)
 
 
 def _print_failures(console: Console, study: Study) -> None:

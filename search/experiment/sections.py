@@ -5,6 +5,7 @@ A field's description is its rule: it is shown in errors, in the JSON Schema and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -322,6 +323,27 @@ class ProxySection(Section):
         return self
 
 
+_TIME_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_AMOUNT_UNITS = {"k": 1_000, "M": 1_000_000}
+
+
+def _seconds(value: Any) -> Any:
+    """Turn 90s, 10m, 2h into seconds; leave what is neither for the check to refuse."""
+    return float(value[:-1]) * _TIME_UNITS[value[-1]] if isinstance(value, str) and _TIME.match(value) else value
+
+
+def _amount(value: Any) -> Any:
+    """Turn 100k, 2M into a whole number; leave what is neither for the check to refuse."""
+    return int(value[:-1]) * _AMOUNT_UNITS[value[-1]] if isinstance(value, str) and _AMOUNT.match(value) else value
+
+
+_TIME, _AMOUNT = re.compile(r"^\d+(\.\d+)?[smh]$"), re.compile(r"^\d+[kM]$")
+_SECONDS_SCHEMA = {"anyOf": [_NUMBER_SCHEMA, {"type": "string", "pattern": _TIME.pattern}]}
+_AMOUNT_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _AMOUNT.pattern}]}
+Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds), WithJsonSchema(_SECONDS_SCHEMA)]
+Amount = Annotated[int, Field(ge=1), BeforeValidator(_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
+
+
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
@@ -337,6 +359,20 @@ class SearchSection(Section):
     seed: int = Field(default=0, ge=0, le=2**31 - 1, description="Seed of the whole run, 0..2147483647.")
     generation: int = Field(
         default=12, ge=1, le=10_000, description="Candidates proposed before any is trained further, 1..10000."
+    )
+    time: Seconds | None = Field(
+        default=None,
+        description="Wall time of the whole search, over all its sessions: seconds > 0, or 90s, 10m, 2h.",
+    )
+    steps: Amount | None = Field(
+        default=None, description="Training steps of the whole search: a whole number >= 1, or 100k, 2M."
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="End the search once so many candidates in a row were trained without a growth of the dominated "
+        "volume, 1..1000000.",
     )
 
 

@@ -14,6 +14,9 @@ from search.report.words import failures, is_finished
 from search.store import is_held, read_study, times_of
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState
 
+BOUNDS = ("time", "steps", "patience")
+"""Keys of `search` that end a search besides the number of trials."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rung:
@@ -103,9 +106,11 @@ def read_status(folder: Path) -> RunStatus:
 
 
 def _was_extended(study: Study) -> bool:
-    """Say whether a run that had come to its end is now asked for more trials."""
-    wanted = study.spec.get("search", {}).get("trials")
-    return wanted is not None and int(study.facts.get("finished", 0)) < int(wanted)
+    """Say whether a run that had come to its end is now asked for more trials, or under other bounds."""
+    search = study.spec.get("search", {})
+    wanted, under = search.get("trials"), study.facts.get("finished_under")
+    other_bounds = under is not None and under != {key: search[key] for key in BOUNDS if search.get(key)}
+    return other_bounds or (wanted is not None and int(study.facts.get("finished", 0)) < int(wanted))
 
 
 def _elapsed_s(folder: Path, *, running: bool) -> float | None:
@@ -146,11 +151,13 @@ def _rejections(study: Study) -> dict[str, int]:
 
 
 def _command(folder: Path, study: Study, *, finished: bool) -> str:
-    """Return what goes on with a run: the same experiment in the same folder, with more trials if it is finished."""
+    """Return what goes on with a run: the same in the same folder, with twice of what ended it if it is finished."""
     if not (folder / "experiment.yaml").is_file():
         return ""
     words = ["hfir-search", "run", str(folder / "experiment.yaml"), "--out", str(folder)]
-    trials = study.spec.get("search", {}).get("trials")
-    if finished and trials is not None:
-        words += ["--trials", str(2 * int(trials))]
+    search, rule = study.spec.get("search", {}), study.facts.get("ended_by", {}).get("rule")
+    if finished and rule in BOUNDS and search.get(rule):
+        words += ["--set", f"search.{rule}={2 * search[rule]}"]
+    elif finished and search.get("trials") is not None:
+        words += ["--trials", str(2 * int(search["trials"]))]
     return shlex.join(words)

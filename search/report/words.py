@@ -273,8 +273,18 @@ def _search(study: Study) -> str:
         return ""
     return (
         f"sampler {search.get('sampler')}, {search.get('trials')} candidates to train, "
-        f"{search.get('generation')} a generation, seed {search.get('seed')}"
+        f"{search.get('generation')} a generation, seed {search.get('seed')}{_bounds(search)}"
     )
+
+
+def _bounds(search: Mapping[str, Any]) -> str:
+    """Return what else may end a search, each with a comma before it."""
+    texts = {
+        "time": lambda value: f"at most {duration(value)}",
+        "steps": lambda value: f"at most {value:,} training steps",
+        "patience": lambda value: f"ended by {count(value, 'candidate')} without growth",
+    }
+    return "".join(f", {text(search[key])}" for key, text in texts.items() if search.get(key) is not None)
 
 
 def _cost_conditions(trials: Sequence[Trial]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
@@ -19,6 +20,7 @@ from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
 from search.schedulers import promotions
 from search.store import RunStore
 from search.study.paths import checkpoint_path, scalars_path
+from search.study.patience import GROWTH, trained_since_growth
 from search.study.problem import Described, Problem
 from search.study.rules import Rules, failure_kind, is_retried
 from search.types import (
@@ -96,6 +98,8 @@ class Director:
 
     def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False, rules: Rules | None = None) -> None:
         self.problem, self.store, self.rules = problem, store, rules or Rules()
+        self._before_s = float(store.study().facts.get("elapsed_s", 0.0))
+        self._begun = time.monotonic()
         self._scalars = scalars
         self._has_looked = False
 
@@ -104,19 +108,20 @@ class Director:
         study = self.store.study()
         if not self._has_looked:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
-        unmeasured = [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
-        if unmeasured:
+        unmeasured = _unmeasured(study)
+        if unmeasured and not self.is_out_of_time:
             phase = f"measuring trial {unmeasured[0].number}"
             return Step(kind=Kind.ADMIT, phase=phase, jobs=(self._measuring_job(unmeasured[0]),))
         may_propose = not self._spent(study) and not self._nothing_left(study)
         if may_propose and not self._is_closed(study):
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        training = self._training(study)
-        if training is not None:
-            return training
-        if may_propose:
+        wanted = self._wanted(study)
+        affordable = [] if wanted is None else self._affordable(study, *wanted)
+        if wanted is not None and affordable:
+            return self._train(affordable, rung=wanted[1])
+        if may_propose and wanted is None and not self._stagnates(study):
             return Step(kind=Kind.PROPOSE, phase="proposing")
-        if study.in_state(TrialState.RUNNING):
+        if study.in_state(TrialState.RUNNING) or study.facts.get("closed") != self._closed(study):
             return Step(kind=Kind.CLOSE, phase="closing")
         return self._verification(study)
 
@@ -129,6 +134,8 @@ class Director:
         if kind is Kind.LOOK:
             self._keep_baseline(value_of(outcome))
             return
+        if kind is Kind.TRAIN:
+            self._note_time()
         trial = self._trial(outcome)
         if outcome.error is not None:
             self._keep_failure(kind, trial, outcome)
@@ -172,7 +179,34 @@ class Director:
         return full or self._spent(study) or any(t.measurements for t in members)
 
     def _spent(self, study: Study) -> bool:
+        """Say whether the trials, the time or the steps are spent, so that nothing more is proposed."""
+        left = self._steps_left(study)
+        too_few = left is not None and left < self.problem.proxy.rungs[0]
+        return self._has_all_trials(study) or self.is_out_of_time or too_few
+
+    def _has_all_trials(self, study: Study) -> bool:
         return len(study.in_state(*ADMITTED)) >= self.problem.search.trials
+
+    @property
+    def elapsed_s(self) -> float:
+        """Wall time spent on the run, summed over its sessions."""
+        return self._before_s + time.monotonic() - self._begun
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether `search.time` is spent: no training is begun any more."""
+        return self.rules.time_s is not None and self.elapsed_s >= self.rules.time_s
+
+    def _steps_left(self, study: Study) -> int | None:
+        if self.rules.steps is None:
+            return None
+        return self.rules.steps - sum(t.last.step for t in study.trials if t.last is not None)
+
+    def _stagnates(self, study: Study) -> bool:
+        return self.rules.patience is not None and trained_since_growth(study) >= self.rules.patience
+
+    def _note_time(self) -> None:
+        self.store.note("elapsed_s", round(self.elapsed_s, 1))
 
     def _nothing_left(self, study: Study) -> str:
         if len({t.key for t in study.trials}) >= self.problem.space.size:
@@ -215,11 +249,11 @@ class Director:
 
     # -- training ----------------------------------------------------------------------------------
 
-    def _training(self, study: Study) -> Step | None:
-        """Return the training of what waits for its first rung, else of what the lowest rung promotes."""
+    def _wanted(self, study: Study) -> tuple[Sequence[Trial], int] | None:
+        """Return what is to be trained next, and to which rung: what waits for the first, else what is promoted."""
         fresh = [t for t in study.in_state(TrialState.RUNNING) if t.cost is not None and not t.measurements]
         if fresh:
-            return self._train(fresh, rung=0)
+            return fresh, 0
         for rung in range(len(self.problem.proxy.rungs) - 1):
             chosen = promotions(
                 study.trials,
@@ -229,14 +263,26 @@ class Director:
                 stratum=lambda t: t.genotype.values.get("levels"),
             )
             if chosen:
-                return self._train(chosen, rung=rung + 1)
+                return chosen, rung + 1
         return None
 
-    def _train(self, trials: Sequence[Trial], rung: int) -> Step:
-        """Return the training of candidates through a rung, the slowest first."""
+    def _affordable(self, study: Study, trials: Sequence[Trial], rung: int) -> list[Trial]:
+        """Return the candidates whose training fits into what is left of time and steps, the slowest first."""
+        if self.is_out_of_time:
+            return []
         slowest_first = sorted(trials, key=lambda t: -(t.value("latency_ms") or 0.0))
+        left = self._steps_left(study)
+        if left is None:
+            return slowest_first
+        chosen: list[Trial] = []
+        for trial in slowest_first:
+            left -= self.problem.proxy.rungs[rung] - (0 if trial.last is None else trial.last.step)
+            chosen += [trial] if left >= 0 else []
+        return chosen
+
+    def _train(self, trials: Sequence[Trial], rung: int) -> Step:
         phase = f"training to step {self.problem.proxy.rungs[rung]}"
-        return Step(kind=Kind.TRAIN, phase=phase, jobs=tuple(self._job(t, rung=rung) for t in slowest_first))
+        return Step(kind=Kind.TRAIN, phase=phase, jobs=tuple(self._job(t, rung=rung) for t in trials))
 
     def _keep_measurement(self, trial: Trial, measurement: Measurement) -> None:
         self.store.record_measurement(trial, measurement)
@@ -293,25 +339,57 @@ class Director:
             self.store.note("baseline", asdict(baseline))
 
     def close(self) -> None:
-        """Tell off the candidates that no rung promoted, and keep why the run ended before its trials were spent."""
+        """Tell off the candidates that no rung promoted, and keep what ended the search."""
         study = self.store.study()
-        if not self._spent(study):
-            reason = self._nothing_left(study)
-            self.store.note("ended_early", reason)
-            log.warning("study=%s ended_early=%r", self.problem.name, reason)
+        rule, reason = self._ending(study)
+        early = "" if rule == "trials" else reason
+        self.store.note("ended_by", {"rule": rule, "reason": reason})
+        if early or study.facts.get("ended_early"):
+            self.store.note("ended_early", early)
+        if early:
+            log.warning("study=%s ended_early=%r", self.problem.name, early)
+        self._note_time()
         for trial in study.in_state(TrialState.RUNNING):
             last = trial.last
             where = "before its first rung" if last is None else f"after {last.step} steps"
             self.store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
+        self.store.note("closed", self._closed(study))
+
+    def _closed(self, study: Study) -> dict[str, Any]:
+        """Return what a close holds for: with more candidates, or under other bounds, the search goes on."""
+        return {"considered": len(study.trials), "trials": self.problem.search.trials, **self.rules.bounds}
+
+    def _ending(self, study: Study) -> tuple[str, str]:
+        """Return which rule ends the search, by its name in the experiment, and why in words."""
+        cut = bool(self._wanted(study) or _unmeasured(study))
+        unfinished = cut or not self._has_all_trials(study)
+        left = self._steps_left(study)
+        if self.is_out_of_time and unfinished:
+            return "time", f"search.time of {self.rules.time_s:g} s is spent"
+        if left is not None and (cut or (unfinished and left < self.problem.proxy.rungs[0])):
+            return "steps", f"{left:,} of search.steps {self.rules.steps:,} are left, less than the next training takes"
+        if not unfinished:
+            return "trials", f"{self.problem.search.trials} candidates were trained"
+        nothing_left = self._nothing_left(study)
+        if nothing_left:
+            return "space", nothing_left
+        return "patience", (
+            f"the last {trained_since_growth(study)} trained candidates did not enlarge the dominated volume by "
+            f"{GROWTH:.1%} (search.patience {self.rules.patience})"
+        )
 
     def finish(self) -> None:
-        """Keep for how many trials the run is finished; asked for more, it goes on."""
+        """Keep for how many trials, and under which bounds, the run is finished; asked for more, it goes on."""
+        self._note_time()
+        self.store.note("finished_under", self.rules.bounds)
         self.store.note("finished", self.problem.search.trials)
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials."""
-        return int(self.store.study().facts.get("finished", 0)) >= self.problem.search.trials
+        """Whether nothing is left to do under the present number of trials and bounds."""
+        facts = self.store.study().facts
+        same = facts.get("finished_under", self.rules.bounds) == self.rules.bounds
+        return same and int(facts.get("finished", 0)) >= self.problem.search.trials
 
     def _verification(self, study: Study) -> Step | None:
         """Return the second measurement of a front's member: one that misses a limit now leaves its place to others."""
@@ -366,6 +444,10 @@ def value_of(outcome: Outcome[J, R]) -> R:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else repr(error)
+
+
+def _unmeasured(study: Study) -> list[Trial]:
+    return [t for t in study.in_state(TrialState.RUNNING) if t.cost is None]
 
 
 def _dry(study: Study) -> int:

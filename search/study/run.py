@@ -66,7 +66,7 @@ class SearchRun:
         self._running: set[int] = set()
 
     def run(self) -> Study:
-        """Search until the trials, the space or the time are spent; return the run as it then stands.
+        """Search until a bound of the search or the deadline ends it; return the run as it then stands.
 
         Raises:
             InputError: If the data cannot be used.
@@ -81,7 +81,7 @@ class SearchRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials."""
+        """Whether nothing is left to do under the present number of trials and bounds."""
         return self.director.is_finished
 
     def _carry_out(self, step: Step) -> None:
@@ -107,7 +107,7 @@ class SearchRun:
     def _started(self, step: Step) -> Iterator[CandidateJob | None]:
         """Yield jobs as workers fall idle, until the time is up."""
         for job in step.jobs:
-            if self._out_of_time():
+            if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
                 return
             if job is not None and step.kind is Kind.TRAIN:
                 self._running.add(job.number)
