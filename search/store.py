@@ -29,12 +29,14 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
+    Replicate,
     StoreError,
     Study,
     Trial,
     TrialState,
     cost_from_json,
     measurement_from_json,
+    replicate_from_json,
     to_json,
 )
 
@@ -43,10 +45,12 @@ LOCK = "run.lock"
 HOLD_TIMEOUT_S = 0.3
 """How long a driver tries for its folder: `is_held` takes the lock for an instant, and must not turn one away."""
 SCHEMA = 1
-_NO_IDENTITY = ("search.trials", "search.time", "search.steps", "search.patience", "execution", "name")
+_FREE = ("trials", "time", "steps", "patience", "replicates", "enqueue")
+_NO_IDENTITY = ("execution", "name", *(f"search.{key}" for key in _FREE))
+"""What may change when a run is taken up."""
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
-_SETBACKS = "setbacks"
+_SETBACKS, _REPLICATES = "setbacks", "replicates"
 
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -144,9 +148,13 @@ class RunStore:
         known = [to_json(m) for m in (*trial.measurements, measurement)]
         self._storage.set_trial_user_attr(self._trial_id(trial.number), _MEASUREMENTS, known)
 
+    def record_replicate(self, trial: Trial, replicate: Replicate) -> None:
+        """Keep what a further seed of a candidate showed, beside its trial: Optuna closes one that was told."""
+        self.note(f"{_REPLICATES}:{trial.number}", [to_json(r) for r in (*trial.replicates, replicate)])
+
     def record_setback(self, trial: Trial, reason: str) -> None:
-        """Keep why a job of a candidate was lost and is to be done again."""
-        self._storage.set_trial_user_attr(self._trial_id(trial.number), _SETBACKS, [*trial.setbacks, reason])
+        """Keep why a job of a candidate was lost and is to be done again, likewise beside its trial."""
+        self.note(f"{_SETBACKS}:{trial.number}", [*trial.setbacks, reason])
 
     def finish(
         self,
@@ -323,8 +331,16 @@ def _study(folder: Path, study: optuna.Study) -> Study:
         objectives=tuple(spec.get("objectives", ())),
         spec=spec,
         facts=facts,
-        trials=tuple(_overruled(t, withdrawn.get(str(t.number))) for t in trials),
+        trials=tuple(_overruled(_with_notes(t, facts), withdrawn.get(str(t.number))) for t in trials),
     )
+
+
+def _with_notes(trial: Trial, facts: Mapping[str, Any]) -> Trial:
+    """Return the trial with what stands beside it: further seeds, and jobs that were lost."""
+    replicates, setbacks = (facts.get(f"{name}:{trial.number}", ()) for name in (_REPLICATES, _SETBACKS))
+    if not replicates and not setbacks:
+        return trial
+    return replace(trial, replicates=tuple(map(replicate_from_json, replicates)), setbacks=tuple(setbacks))
 
 
 def _overruled(trial: Trial, reason: str | None) -> Trial:
@@ -347,7 +363,6 @@ def _trial(frozen: FrozenTrial) -> Trial:
         measurements=tuple(measurement_from_json(m) for m in attributes.get(_MEASUREMENTS, ())),
         reason=outcome.get("reason", ""),
         failure=outcome.get("failure", ""),
-        setbacks=tuple(attributes.get(_SETBACKS, ())),
     )
 
 

@@ -297,6 +297,23 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replicate:
+    """One more training of a candidate, through all rungs, from other initial weights."""
+
+    seed: int
+    """Draws the initial weights."""
+    psnr_db: float | None = None
+    """Mean over the validation photographs; None where the training failed."""
+    ssim: float | None = None
+    psnr_per_image_db: tuple[float, ...] = ()
+    step: int = 0
+    """Training steps spent on it."""
+    elapsed_s: float = 0.0
+    reason: str = ""
+    """Why it failed, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One candidate and all that is known of it."""
 
@@ -314,6 +331,8 @@ class Trial:
     """Why the candidate is in its state, in one line; empty for RUNNING and COMPLETE."""
     failure: str = ""
     """The traceback of a FAILED candidate."""
+    replicates: tuple[Replicate, ...] = ()
+    """Its trainings with further seeds; `measurements` are of the first one."""
     setbacks: tuple[str, ...] = ()
     """Why jobs of it were lost through no fault of its own and done again, one line each."""
 
@@ -399,6 +418,13 @@ def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
     fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
     fields["experts"] = tuple(_expert_use_from_json(use) for use in fields.get("experts", ()))
     return Measurement(**fields)
+
+
+def replicate_from_json(data: Mapping[str, Any]) -> Replicate:
+    """Read a `Replicate` back from what `to_json` made of it."""
+    fields: dict[str, Any] = dict(data)
+    fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
+    return Replicate(**fields)
 
 
 def _expert_use_from_json(data: Mapping[str, Any]) -> ExpertUse:

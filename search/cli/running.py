@@ -190,7 +190,7 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         print_json({"run": study.name, "folder": str(folder), "finished": finished, "front": frame_records(study)})
     elif not quiet:
         console = output_console()
-        console.print(front_table(study))
+        console.print(front_table(study, intervals=True))
         console.print(conditions(study), style="dim", highlight=False)
         _print_failures(console, study)
         _print_ending(console, study, finished=finished)

@@ -29,7 +29,7 @@ def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
     if not study.in_state(TrialState.COMPLETE):
         console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
-    console.print(front_table(study))
+    console.print(front_table(study, intervals=True))
     console.print(conditions(study), style="dim", highlight=False)
     if explain:
         lines = ["", *explanation_lines(study)]
@@ -123,8 +123,9 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     latency = cost.latency
     steps = study.spec.get("proxy", {}).get("rungs", ["?"])[-1]
     return (
-        f"PSNR after {steps} proxy steps; latency on {latency.host}, {latency.threads} thread, {latency.dtype}, "
-        f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
+        f"PSNR after {steps} proxy steps, of the first seed; latency on {latency.host}, {latency.threads} thread, "
+        f"{latency.dtype}, batch 1, input {latency.at}; "
+        f"MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
     )
 
 

@@ -374,6 +374,13 @@ class SearchSection(Section):
         description="End the search once so many candidates in a row were trained without a growth of the dominated "
         "volume, 1..1000000.",
     )
+    replicates: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Further seeds that each member of the front is trained with at the end, at most, until their "
+        "order is clear, 0..100.",
+    )
 
 
 def _automatic(value: Any) -> Any:

@@ -109,7 +109,9 @@ def _was_extended(study: Study) -> bool:
     """Say whether a run that had come to its end is now asked for more trials, or under other bounds."""
     search = study.spec.get("search", {})
     wanted, under = search.get("trials"), study.facts.get("finished_under")
-    other_bounds = under is not None and under != {key: search[key] for key in BOUNDS if search.get(key)}
+    other_bounds = under is not None and under != {
+        key: search[key] for key in (*BOUNDS, "replicates") if search.get(key)
+    }
     return other_bounds or (wanted is not None and int(study.facts.get("finished", 0)) < int(wanted))
 
 

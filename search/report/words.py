@@ -151,6 +151,7 @@ def conditions(study: Study) -> dict[str, str]:
         "Budget": _budget(study),
         "Proxy training": _proxy(study),
         "Search": _search(study),
+        "Seeds": _seeds(study),
         **_cost_conditions(study.trials),
         "Host": ", ".join(_hosts(study)),
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()),
@@ -277,14 +278,28 @@ def _search(study: Study) -> str:
     )
 
 
+def _seeds(study: Study) -> str:
+    """Return over how many seeds figures are known; empty where every candidate was trained once."""
+    numbers = {t.number: len(t.replicates) for t in study.trials if t.replicates}
+    if not numbers:
+        return ""
+    most = max(numbers.values())
+    return (
+        f"{count(len(numbers), 'member')} of the front trained with up to {count(most, 'further seed')} of initial "
+        "weights, patches in the same order; every other figure is of one seed. The front, its presets and what the "
+        "sampler was told are of the first seed"
+    )
+
+
 def _bounds(search: Mapping[str, Any]) -> str:
     """Return what else may end a search, each with a comma before it."""
     texts = {
         "time": lambda value: f"at most {duration(value)}",
         "steps": lambda value: f"at most {value:,} training steps",
+        "replicates": lambda value: f"up to {count(value, 'further seed')} for each member of the front",
         "patience": lambda value: f"ended by {count(value, 'candidate')} without growth",
     }
-    return "".join(f", {text(search[key])}" for key, text in texts.items() if search.get(key) is not None)
+    return "".join(f", {text(search[key])}" for key, text in texts.items() if search.get(key))
 
 
 def _cost_conditions(trials: Sequence[Trial]) -> dict[str, str]:

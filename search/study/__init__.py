@@ -5,7 +5,7 @@ has it done. So a run that was stopped anywhere, by whatever, goes on from there
 """
 
 from search.study.director import Director, Kind, Step
-from search.study.paths import checkpoint_path, scalars_path
+from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
@@ -20,6 +20,7 @@ __all__ = [
     "SearchRun",
     "Step",
     "checkpoint_path",
+    "replicate_path",
     "rules_of",
     "scalars_path",
     "time_limit",

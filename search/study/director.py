@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import optuna
 
 from hfir.errors import ConfigError
+from search.certainty import quality_of, to_replicate
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome
@@ -19,7 +20,7 @@ from search.pareto import pareto_front
 from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
 from search.schedulers import promotions
 from search.store import RunStore
-from search.study.paths import checkpoint_path, scalars_path
+from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.patience import GROWTH, trained_since_growth
 from search.study.problem import Described, Problem
 from search.study.rules import Rules, failure_kind, is_retried
@@ -29,6 +30,7 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
+    Replicate,
     Study,
     Trial,
     TrialState,
@@ -48,12 +50,15 @@ DRY_BEFORE_END = 500
 SMALL_SPACE = 20_000
 """Spaces up to this size are enumerated to find what was not yet considered."""
 
+SEED_PURPOSE = 100
+"""From here on purposes of `proposal_seed` are further seeds of a trial, by its number."""
+
 ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
 """States that cost one of `search.trials`."""
 
 
 class Kind(StrEnum):
-    """What a step asks for; the middle four are the methods of an `Evaluator`."""
+    """What a step asks for; those with jobs are done by a method of an `Evaluator`."""
 
     PROPOSE = "propose"
     """Ask the sampler for one candidate; no job."""
@@ -65,10 +70,17 @@ class Kind(StrEnum):
     """Train candidates through a rung, side by side, the first first."""
     REMEASURE = "remeasure"
     """Measure members of the front again, with nothing else running."""
+    REPLICATE = "replicate"
+    """Train members of the front with further seeds, through all rungs, side by side."""
     CLOSE = "close"
     """Nothing is left to train: tell off who waits in vain; no job."""
     FINISH = "finish"
     """All is done; no job."""
+
+    @property
+    def method(self) -> str:
+        """The method of an `Evaluator` that does its jobs; a further seed is trained like any other."""
+        return "train" if self is Kind.REPLICATE else self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +135,8 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING) or study.facts.get("closed") != self._closed(study):
             return Step(kind=Kind.CLOSE, phase="closing")
-        return self._verification(study)
+        last = self._verification(study) or self._replication(study)
+        return last or (None if self.is_finished else Step(kind=Kind.FINISH, phase="done"))
 
     def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
         """Record the answer to a job; a failure is recorded, and the run goes on.
@@ -134,13 +147,15 @@ class Director:
         if kind is Kind.LOOK:
             self._keep_baseline(value_of(outcome))
             return
-        if kind is Kind.TRAIN:
+        if kind in (Kind.TRAIN, Kind.REPLICATE):
             self._note_time()
         trial = self._trial(outcome)
         if outcome.error is not None:
             self._keep_failure(kind, trial, outcome)
         elif kind is Kind.REMEASURE:
             self._keep_verification(trial, value_of(outcome))
+        elif kind is Kind.REPLICATE:
+            self._keep_replicate(trial, outcome)
         elif kind is Kind.ADMIT:
             self._keep_admission(trial, value_of(outcome))
         else:
@@ -315,6 +330,11 @@ class Director:
             log.warning("study=%s trial=%d not_measured_again=%r", self.problem.name, trial.number, reason)
             facts = self.store.study().facts
             self.store.note("unverified", dict(facts.get("unverified", {})) | {str(trial.number): reason})
+        elif kind is Kind.REPLICATE and outcome.job is not None:
+            log.warning(
+                "study=%s trial=%d seed=%d failed=%r", self.problem.name, trial.number, outcome.job.seed, reason
+            )
+            self.store.record_replicate(trial, Replicate(seed=outcome.job.seed, reason=reason))
         else:
             tries = len(trial.setbacks)
             reason += f" (tried {tries + 1} times)" if tries else ""
@@ -398,7 +418,7 @@ class Director:
             if str(trial.number) not in verified:
                 phase = f"measuring trial {trial.number} of the front again"
                 return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._measuring_job(trial),))
-        return None if self.is_finished else Step(kind=Kind.FINISH, phase="done")
+        return None
 
     def _keep_verification(self, trial: Trial, admission: Admission) -> None:
         facts = self.store.study().facts
@@ -409,6 +429,40 @@ class Director:
             withdrawn = {str(trial.number): f"measured again at the end: {admission.reason}"}
             self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | withdrawn)
         self.store.note("verified", dict(facts.get("verified", {})) | {str(trial.number): to_json(admission.cost)})
+
+    def _replication(self, study: Study) -> Step | None:
+        """Return the training of the front's members with one more seed each, while their order is not clear."""
+        members = pareto_front(study.trials, self.problem.objectives).members
+        quality = quality_of(self.problem.objectives)
+        chosen = to_replicate(members, quality, self.rules.replicates)
+        if not chosen:
+            return None
+        place = 1 + len(chosen[0].replicates)
+        phase = f"training the front with seed {place + 1}"
+        return Step(kind=Kind.REPLICATE, phase=phase, jobs=tuple(self._replicate_job(t, place) for t in chosen))
+
+    def _replicate_job(self, trial: Trial, place: int) -> CandidateJob:
+        job = self._job(trial, rung=len(self.problem.proxy.rungs) - 1)
+        seed = proposal_seed(self.problem.search.seed, trial.number, purpose=SEED_PURPOSE + place)
+        path = replicate_path(self.store.folder, trial.number, place)
+        return replace(job, seed=seed, checkpoint=str(path), scalars=None)
+
+    def _keep_replicate(self, trial: Trial, outcome: Outcome[CandidateJob | None, Any]) -> None:
+        if outcome.job is None:
+            raise EvaluationError("a further seed came back without its job; please report this.")
+        shown: Measurement = value_of(outcome)
+        replicate = Replicate(
+            seed=outcome.job.seed,
+            psnr_db=shown.psnr_db,
+            ssim=shown.ssim,
+            psnr_per_image_db=shown.psnr_per_image_db,
+            step=shown.step,
+            elapsed_s=shown.elapsed_s,
+        )
+        self.store.record_replicate(trial, replicate)
+        log.info(
+            "study=%s trial=%d seed=%d psnr_db=%.3f", self.problem.name, trial.number, replicate.seed, shown.psnr_db
+        )
 
     # -- jobs --------------------------------------------------------------------------------------
 

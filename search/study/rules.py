@@ -38,6 +38,7 @@ class Rules:
         time_s: Wall time of the search, summed over its sessions; None for any.
         steps: Training steps of the search, summed over its candidates; None for any.
         patience: End it once so many candidates in a row were trained without a growth of the dominated volume.
+        replicates: Further seeds that each member of the front is trained with, at most, until their order is clear.
         retries: How often a candidate's jobs are done again when they are lost through no fault of its own.
         limit_s: For how many seconds a trial may be trained through a rung; None for any time.
         measuring_limit_s: Likewise for measuring it.
@@ -46,15 +47,16 @@ class Rules:
     time_s: float | None = None
     steps: int | None = None
     patience: int | None = None
+    replicates: int = 0
     retries: int = 1
     limit_s: Callable[[Trial, int], float | None] = _unlimited
     measuring_limit_s: float | None = None
 
     @property
     def bounds(self) -> dict[str, float]:
-        """What ends the search besides the number of trials, by the keys of an experiment's `search`."""
-        given = {"time": self.time_s, "steps": self.steps, "patience": self.patience}
-        return {key: value for key, value in given.items() if value is not None}
+        """What a run is finished under besides the number of trials, by the keys of an experiment's `search`."""
+        given = {"time": self.time_s, "steps": self.steps, "patience": self.patience, "replicates": self.replicates}
+        return {key: value for key, value in given.items() if value}
 
 
 def rules_of(experiment: Experiment) -> Rules:
@@ -70,6 +72,7 @@ def rules_of(experiment: Experiment) -> Rules:
         time_s=experiment.search.time,
         steps=experiment.search.steps,
         patience=experiment.search.patience,
+        replicates=experiment.search.replicates,
         retries=execution.retries,
         limit_s=limit if given is None else (lambda trial, rung: given),
         measuring_limit_s=given,

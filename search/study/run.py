@@ -98,7 +98,7 @@ class SearchRun:
 
     def _have_done(self, step: Step) -> None:
         """Hand a step's jobs to the workers, and record the answers as they come in."""
-        for outcome in self.executor.run(getattr(self.evaluator, step.kind.value), self._started(step)):
+        for outcome in self.executor.run(getattr(self.evaluator, step.kind.method), self._started(step)):
             if outcome.job is not None:
                 self._running.discard(outcome.job.number)
             self.director.take(step.kind, outcome)
@@ -109,7 +109,7 @@ class SearchRun:
         for job in step.jobs:
             if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
                 return
-            if job is not None and step.kind is Kind.TRAIN:
+            if job is not None and step.kind in (Kind.TRAIN, Kind.REPLICATE):
                 self._running.add(job.number)
                 self._show(step.phase)
             yield job
