@@ -18,6 +18,7 @@ from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
@@ -50,7 +51,7 @@ _NO_IDENTITY = ("execution", "name", *(f"search.{key}" for key in _FREE))
 """What may change when a run is taken up."""
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
-_SETBACKS, _REPLICATES = "setbacks", "replicates"
+_SETBACKS, _REPLICATES, _PRIOR = "setbacks", "replicates", "prior"
 
 _OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -135,6 +136,24 @@ class RunStore:
         }
         trial.set_user_attr(_PROPOSAL, proposal)
         return trial.number
+
+    def add_prior(self, point: Genotype, choices: Mapping[str, BaseDistribution], values: list[float]) -> None:
+        """Let the sampler know a complete candidate of an earlier run, once; it is no trial of this one.
+
+        Args:
+            point: Of this run's space.
+            choices: Optuna's description of each of its parameters; one with a single choice is left out.
+            values: Of the run's objectives.
+        """
+        key = point.key
+        if any(t.user_attrs.get(_PRIOR) == key for t in self.optuna.get_trials(deepcopy=False)):
+            return
+        open_ = {name: at for name, at in choices.items() if not at.single()}
+        params = {name: point[name] for name in open_}
+        attributes = {_PRIOR: key}
+        self.optuna.add_trial(
+            optuna.trial.create_trial(params=params, distributions=open_, values=values, user_attrs=attributes)
+        )
 
     def record_cost(self, number: int, cost: Cost, margins: Mapping[str, float]) -> None:
         """Keep what a candidate costs, and its margins as Optuna's constraints (feasible where all are <= 0)."""

@@ -20,13 +20,13 @@ from search.cli.tables import front_table, output_console
 from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.report.words import count, failure_words
 from search.runtime import run_folder, worker_count
-from search.store import RunStore, hold
-from search.study import Onlooker, Progress, SearchRun, rules_of, time_limit
+from search.store import RunStore, hold, read_study
+from search.study import Onlooker, Progress, SearchRun, rules_of, time_limit, warm_start
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -38,6 +38,8 @@ def run_experiment(
     *,
     overrides: list[str],
     out: Path | None,
+    enqueue: list[str],
+    warm_starts: list[Path],
     time_budget_s: float | None,
     remeasure: bool,
     tensorboard: bool,
@@ -52,6 +54,9 @@ def run_experiment(
         HFIRSearchError: If no candidate completed.
     """
     experiment = load_experiment(path, overrides)
+    if enqueue:
+        experiment = with_enqueued(experiment, enqueue)
+    earlier = [read_study(source) for source in warm_starts]
     folder = run_folder(experiment, out)
     if tensorboard:
         require_tensorboard()
@@ -66,6 +71,11 @@ def run_experiment(
             identity=experiment.identity,
             spec=experiment.spec,
         )
+        for study in earlier:
+            taken_over = warm_start(store, experiment.space, study, encode)
+            log.info("%s", taken_over)
+            if errors.is_terminal:  # where the log shows warnings only
+                errors.print(str(taken_over), highlight=False, markup=False)
         YAML().dump(experiment.spec, folder / "experiment.yaml")
         finished = _search(
             experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
@@ -103,7 +113,9 @@ def _search(
             rules=rules_of(experiment),
         )
         if search.is_finished:
-            errors.print(f"{store.folder} is finished: {_why(store.study())}", highlight=False)
+            waiting = search.director.waiting
+            waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
+            errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
             return True
         try:
             search.run()

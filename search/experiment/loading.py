@@ -15,6 +15,7 @@ from hfir.config import HFIRConfig
 from search.evaluation.plan import CostPlan, EvaluationPlan, ProxyPlan, TaskPlan
 from search.experiment.decode import decode
 from search.experiment.dimensions import build_space
+from search.experiment.enqueue import read_entries
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
@@ -51,6 +52,8 @@ class Experiment:
     search: SearchSection
     execution: ExecutionSection
     deploy: DeploySection
+    enqueued: tuple[Genotype, ...]
+    """Points that are proposed before the sampler is asked."""
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
 
@@ -124,6 +127,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     sections = sections.model_copy(update={"task": task})
     space = build_space(document)
     _check_labels(space, task, document)
+    entries = document.data.get("search", {}).get("enqueue", ())
+    where = ("search", "enqueue")
+    enqueued = read_entries(document, where, entries, space, upscale=task.scale, in_channels=task.channels)
+    spec = _spec(sections)
+    spec["search"]["enqueue"] = [dict(point.values) for point in enqueued]
     return Experiment(
         name=sections.name,
         source=str(path),
@@ -135,7 +143,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         search=sections.search,
         execution=sections.execution,
         deploy=sections.deploy,
-        spec=_spec(sections),
+        enqueued=enqueued,
+        spec=spec,
     )
 
 

@@ -381,6 +381,12 @@ class SearchSection(Section):
         description="Further seeds that each member of the front is trained with at the end, at most, until their "
         "order is clear, 0..100.",
     )
+    enqueue: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        strict=False,
+        description="Configurations to train first: a list of {width: 16, …}, with a value for each parameter that the "
+        "space leaves open, or {preset: …}, a preset's folder or the name of a network.",
+    )
 
 
 def _automatic(value: Any) -> Any:

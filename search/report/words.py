@@ -152,6 +152,7 @@ def conditions(study: Study) -> dict[str, str]:
         "Proxy training": _proxy(study),
         "Search": _search(study),
         "Seeds": _seeds(study),
+        "Warm start": _warm_starts(study),
         **_cost_conditions(study.trials),
         "Host": ", ".join(_hosts(study)),
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()),
@@ -276,6 +277,19 @@ def _search(study: Study) -> str:
         f"sampler {search.get('sampler')}, {search.get('trials')} candidates to train, "
         f"{search.get('generation')} a generation, seed {search.get('seed')}{_bounds(search)}"
     )
+
+
+def _warm_starts(study: Study) -> str:
+    """Return what earlier runs gave; their folders are private, their names are not."""
+    texts = []
+    for start in study.facts.get("warm_start", ()):
+        name = PurePath(start["source"]).name
+        if start["differ"]:
+            differ = ", ".join(start["differ"])
+            texts.append(f"{name}: {count(len(start['enqueued']), 'candidate')} enqueued, for {differ} differ")
+        else:
+            texts.append(f"{name}: {count(start['known'], 'candidate')} known to the sampler from the start")
+    return "; ".join(texts)
 
 
 def _seeds(study: Study) -> str:

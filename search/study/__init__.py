@@ -9,6 +9,7 @@ from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
+from search.study.warm import WarmStart, warm_start
 
 __all__ = [
     "Director",
@@ -19,9 +20,11 @@ __all__ = [
     "Rules",
     "SearchRun",
     "Step",
+    "WarmStart",
     "checkpoint_path",
     "replicate_path",
     "rules_of",
     "scalars_path",
     "time_limit",
+    "warm_start",
 ]

@@ -24,6 +24,7 @@ from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.patience import GROWTH, trained_since_growth
 from search.study.problem import Described, Problem
 from search.study.rules import Rules, failure_kind, is_retried
+from search.study.warm import enqueued_points, prior_count, prior_front
 from search.types import (
     Cost,
     EvaluationError,
@@ -231,17 +232,39 @@ class Director:
         return ""
 
     def _sampler(self, study: Study, index: int) -> optuna.samplers.BaseSampler:
-        """Return the sampler for the next proposal; a stuck one gives way to chance."""
+        """Return the sampler for the next proposal: what is enqueued goes first; a stuck one gives way to chance."""
         space, search = self.problem.space, self.problem.search
+        enqueued, seen = self._enqueued(study), {t.key for t in study.trials}
+        waiting = [point for point in enqueued if point.key not in seen]
+        if waiting:
+            return GivenPoint(waiting[0])
         seed = proposal_seed(search.seed, index)
         if _dry(study) < DRY_BEFORE_RANDOM:
             front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
-            return build_sampler(search.sampler, seed=seed, index=index, space=space, front=front)
+            given = {point.key for point in enqueued}
+            own = sum(t.key not in given for t in study.trials)
+            return build_sampler(
+                search.sampler,
+                seed=seed,
+                index=own + prior_count(study.facts),
+                space=space,
+                front=front or prior_front(study.facts),
+            )
         if space.size <= SMALL_SPACE:
-            seen = {t.key for t in study.trials}
             unseen = [g for g in space.enumerate() if g.key not in seen]
             return GivenPoint(unseen[seed % len(unseen)])
         return GivenPoint(space.sample(seed))
+
+    def _enqueued(self, study: Study) -> list[Genotype]:
+        """Return what is proposed before the sampler is asked: by the user, then by warm starts."""
+        return [*map(Genotype, study.facts.get("enqueued", ())), *enqueued_points(study.facts)]
+
+    @property
+    def waiting(self) -> int:
+        """How many enqueued points were not proposed yet."""
+        study = self.store.study()
+        seen = {t.key for t in study.trials}
+        return len({point.key for point in (*self.rules.enqueued, *self._enqueued(study))} - seen)
 
     def _decode(self, genotype: Genotype) -> tuple[Described | None, str]:
         try:
@@ -345,10 +368,15 @@ class Director:
     # -- beginning and end -------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Tell off what an earlier driver had asked for but not recorded."""
+        """Tell off what an earlier driver had asked for but not recorded, and keep what is enqueued."""
         lost = self.store.close_lost_proposals()
         if lost:
             log.info("study=%s lost_proposals=%d", self.problem.name, lost)
+        known = self.store.study().facts.get("enqueued", [])
+        keys = {Genotype(values).key for values in known}
+        new = [dict(point.values) for point in self.rules.enqueued if point.key not in keys]
+        if new:
+            self.store.note("enqueued", [*known, *new])
 
     def _keep_baseline(self, baseline: Baseline) -> None:
         """Keep what the run is compared with."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.evaluation.plan import CandidateJob
-from search.types import EvaluationError, FailureKind, InputSize, Trial, WorkerDiedError
+from search.types import EvaluationError, FailureKind, Genotype, InputSize, Trial, WorkerDiedError
 
 if TYPE_CHECKING:
     from search.experiment import Experiment
@@ -38,6 +38,7 @@ class Rules:
         time_s: Wall time of the search, summed over its sessions; None for any.
         steps: Training steps of the search, summed over its candidates; None for any.
         patience: End it once so many candidates in a row were trained without a growth of the dominated volume.
+        enqueued: Points that are proposed before the sampler is asked, in order.
         replicates: Further seeds that each member of the front is trained with, at most, until their order is clear.
         retries: How often a candidate's jobs are done again when they are lost through no fault of its own.
         limit_s: For how many seconds a trial may be trained through a rung; None for any time.
@@ -47,6 +48,7 @@ class Rules:
     time_s: float | None = None
     steps: int | None = None
     patience: int | None = None
+    enqueued: tuple[Genotype, ...] = ()
     replicates: int = 0
     retries: int = 1
     limit_s: Callable[[Trial, int], float | None] = _unlimited
@@ -72,6 +74,7 @@ def rules_of(experiment: Experiment) -> Rules:
         time_s=experiment.search.time,
         steps=experiment.search.steps,
         patience=experiment.search.patience,
+        enqueued=experiment.enqueued,
         replicates=experiment.search.replicates,
         retries=execution.retries,
         limit_s=limit if given is None else (lambda trial, rung: given),
