@@ -106,7 +106,8 @@ class ProcessExecutor:
 
         A dead worker is its job's WorkerDiedError, one that was ended for taking too long its JobTimeoutError.
 
-        `jobs` is read as workers fall idle, so a generator may decide late, or stop.
+        `jobs` is read as workers fall idle, so a generator may decide late, or stop. An iterator that has none left is
+        asked again after each outcome, as long as jobs are running.
         """
         waiting = iter(jobs)
         busy: dict[Connection, tuple[_Worker, J]] = {}

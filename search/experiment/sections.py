@@ -401,7 +401,7 @@ Timeout = Annotated[float | None, BeforeValidator(_automatic), WithJsonSchema(_T
 
 
 class ExecutionSection(Section):
-    """Where the work runs; changes nothing in the results but the time they take."""
+    """Where the work runs; changes nothing in the results but the time they take, `asynchronous` aside."""
 
     workers: Workers = Field(
         default=None,
@@ -420,6 +420,11 @@ class ExecutionSection(Section):
         ge=0,
         le=100,
         description="How often a candidate is tried again whose worker died or whose data could not be read, 0..100.",
+    )
+    asynchronous: bool = Field(
+        default=False,
+        description="Promote from a rung as soon as a worker is idle, before all have reached it: true or false. Two "
+        "such runs differ.",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -138,6 +138,27 @@ class Director:
             return Step(kind=Kind.CLOSE, phase="closing")
         last = self._verification(study) or self._replication(study)
         return last or (None if self.is_finished else Step(kind=Kind.FINISH, phase="done"))
+
+    def ahead(self, running: Collection[int]) -> CandidateJob | None:
+        """Return a training that an idle worker may begin before the step's others are done; None where there is none.
+
+        Asynchronous successive halving (Li et al., "A system for massively parallel hyperparameter tuning", 2020): of
+        those that reached a rung so far, the share `keep`, rounded down, may go on; the highest rung first.
+
+        Args:
+            running: Numbers of the trials in training.
+        """
+        if not self.rules.asynchronous or self.is_out_of_time:
+            return None
+        study = self.store.study()
+        for rung in reversed(range(len(self.problem.proxy.rungs) - 1)):
+            reached = [t for t in study.trials if len(t.measurements) > rung]
+            gone_on = [t for t in reached if len(t.measurements) > rung + 1 or t.number in running]
+            free = [t for t in self._promoted(study, rung) if t.number not in running]
+            if len(gone_on) + 1 <= self.problem.proxy.keep * len(reached) and free:
+                affordable = self._affordable(study, free, rung + 1)
+                return self._job(affordable[0], rung=rung + 1) if affordable else None
+        return None
 
     def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
         """Record the answer to a job; a failure is recorded, and the run goes on.
@@ -293,16 +314,20 @@ class Director:
         if fresh:
             return fresh, 0
         for rung in range(len(self.problem.proxy.rungs) - 1):
-            chosen = promotions(
-                study.trials,
-                rung=rung,
-                keep=self.problem.proxy.keep,
-                objectives=self.problem.objectives,
-                stratum=lambda t: t.genotype.values.get("levels"),
-            )
+            chosen = self._promoted(study, rung)
             if chosen:
                 return chosen, rung + 1
         return None
+
+    def _promoted(self, study: Study, rung: int) -> Sequence[Trial]:
+        """Return what stands at a rung and belongs to the best of all that reached it."""
+        return promotions(
+            study.trials,
+            rung=rung,
+            keep=self.problem.proxy.keep,
+            objectives=self.problem.objectives,
+            stratum=lambda t: t.genotype.values.get("levels"),
+        )
 
     def _affordable(self, study: Study, trials: Sequence[Trial], rung: int) -> list[Trial]:
         """Return the candidates whose training fits into what is left of time and steps, the slowest first."""

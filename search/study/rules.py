@@ -40,6 +40,7 @@ class Rules:
         patience: End it once so many candidates in a row were trained without a growth of the dominated volume.
         enqueued: Points that are proposed before the sampler is asked, in order.
         replicates: Further seeds that each member of the front is trained with, at most, until their order is clear.
+        asynchronous: Promote from a rung as soon as a worker is idle; two such runs differ.
         retries: How often a candidate's jobs are done again when they are lost through no fault of its own.
         limit_s: For how many seconds a trial may be trained through a rung; None for any time.
         measuring_limit_s: Likewise for measuring it.
@@ -50,6 +51,7 @@ class Rules:
     patience: int | None = None
     enqueued: tuple[Genotype, ...] = ()
     replicates: int = 0
+    asynchronous: bool = False
     retries: int = 1
     limit_s: Callable[[Trial, int], float | None] = _unlimited
     measuring_limit_s: float | None = None
@@ -76,6 +78,7 @@ def rules_of(experiment: Experiment) -> Rules:
         patience=experiment.search.patience,
         enqueued=experiment.enqueued,
         replicates=experiment.search.replicates,
+        asynchronous=execution.asynchronous,
         retries=execution.retries,
         limit_s=limit if given is None else (lambda trial, rung: given),
         measuring_limit_s=given,

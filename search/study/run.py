@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from search.evaluation.answers import Evaluator
@@ -32,6 +32,43 @@ class Progress:
 
 
 Onlooker = Callable[[Progress], None]
+
+
+class _Jobs:
+    """Jobs of a step; one that has none left may have another after the next outcome, which a generator could not.
+
+    Args:
+        jobs: The step's own.
+        ahead: Asked when they are given out.
+        may_begin: Asked of each before it is given out; where it says no, the step is over.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[CandidateJob | None],
+        *,
+        ahead: Callable[[], CandidateJob | None],
+        may_begin: Callable[[CandidateJob | None], bool],
+    ) -> None:
+        self._own, self._ahead, self._may_begin = list(reversed(jobs)), ahead, may_begin
+        self._is_over = False
+
+    def __iter__(self) -> _Jobs:
+        return self
+
+    def __next__(self) -> CandidateJob | None:
+        if self._is_over:
+            raise StopIteration
+        if self._own:
+            job = self._own.pop()
+        else:
+            job = self._ahead()
+            if job is None:
+                raise StopIteration
+        self._is_over = not self._may_begin(job)
+        if self._is_over:
+            raise StopIteration
+        return job
 
 
 class SearchRun:
@@ -104,15 +141,21 @@ class SearchRun:
             self.director.take(step.kind, outcome)
             self._show(step.phase)
 
-    def _started(self, step: Step) -> Iterator[CandidateJob | None]:
-        """Yield jobs as workers fall idle, until the time is up."""
-        for job in step.jobs:
-            if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
-                return
-            if job is not None and step.kind in (Kind.TRAIN, Kind.REPLICATE):
-                self._running.add(job.number)
-                self._show(step.phase)
-            yield job
+    def _started(self, step: Step) -> _Jobs:
+        """Return jobs, given out as workers fall idle, until the time is up; what may begin ahead after the own."""
+        return _Jobs(step.jobs, ahead=lambda: self._ahead(step), may_begin=lambda job: self._begin(step, job))
+
+    def _begin(self, step: Step, job: CandidateJob | None) -> bool:
+        """Say whether there is time for a job; show one that is a training."""
+        if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
+            return False
+        if job is not None and step.kind in (Kind.TRAIN, Kind.REPLICATE):
+            self._running.add(job.number)
+            self._show(step.phase)
+        return True
+
+    def _ahead(self, step: Step) -> CandidateJob | None:
+        return self.director.ahead(self._running) if step.kind is Kind.TRAIN else None
 
     def _out_of_time(self) -> bool:
         return self._deadline is not None and time.monotonic() > self._deadline
