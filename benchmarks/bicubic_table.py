@@ -1,8 +1,8 @@
 """Do resize, luma and PSNR reproduce the published figures of bicubic up-scaling?
 
 Usage: `python benchmarks/bicubic_table.py DATA_DIR`, where DATA_DIR holds the folders `set5`, `set14` and
-`b100` of ground-truth images. Each image is cropped to a multiple of the scale, shrunk, enlarged and
-scored on 8-bit luma without a border of `scale` pixels. Exit code 1 where a figure is off by over 0.02 dB.
+`b100` of ground-truth images. Each folder is scored as `hfir-search evaluate bicubic --data DATA_DIR/set5
+--upscale 2` does. Exit code 1 where a figure is off by over 0.02 dB.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
-from search.evaluation.quality import psnr_db
-from search.tasks.images import Photo, load_folder
-from search.tasks.pairs import centre_crop
-from search.tasks.resize import bicubic_down, bicubic_up
+from search.experiment.sections import TaskSection
+from search.inference.scoring import Ruler, score_folder, what_costs_nothing
 
 SCALES = (2, 3, 4)
 TOLERANCE_DB = 0.02
@@ -37,11 +35,12 @@ REFERENCES = {
 """Set5 (Bevilacqua et al. 2012), Set14 (Zeyde et al. 2010), B100 (Martin et al. 2001, BSDS)."""
 
 
-def bicubic_psnr_db(photo: Photo, scale: int) -> float:
-    """PSNR on Y of one image after bicubic down and up."""
-    clean = centre_crop(photo.pixels, multiple=scale)
-    restored = bicubic_up(bicubic_down(clean, scale), scale)
-    return psnr_db(restored, clean, border=scale, luma=True)
+def bicubic_psnr_db(folder: Path, scale: int) -> tuple[float, int]:
+    """Return the mean PSNR on Y of a folder after bicubic down and up, and the number of images."""
+    task = TaskSection(kind="super_resolution", upscale=scale)
+    ruler = Ruler(["psnr"], scale=scale, channels=3)
+    scores = score_folder(what_costs_nothing(scale, 3), folder, task=task, ruler=ruler)
+    return scores.mean.figures["psnr_db"], len(scores.images)
 
 
 def main() -> int:
@@ -52,11 +51,10 @@ def main() -> int:
     print(f"{'set':<7}{'images':>7}{'scale':>7}{'ours':>9}{'code':>9}{'diff':>9}{'published':>11}")
     worst = 0.0
     for name, reference in REFERENCES.items():
-        photos, _ = load_folder(data_dir / name, min_side=1)
         for scale, published, code in zip(SCALES, *reference, strict=True):
-            ours = sum(bicubic_psnr_db(photo, scale) for photo in photos) / len(photos)
+            ours, images = bicubic_psnr_db(data_dir / name, scale)
             worst = max(worst, abs(ours - code))
-            row = f"{name:<7}{len(photos):>7}{'x' + str(scale):>7}{ours:>9.3f}{code:>9.2f}"
+            row = f"{name:<7}{images:>7}{'x' + str(scale):>7}{ours:>9.3f}{code:>9.2f}"
             print(f"{row}{ours - code:>+9.3f}{published:>11.2f}")
     verdict = "reproduced" if worst <= TOLERANCE_DB else "NOT reproduced"
     print(f"max |ours - code| = {worst:.3f} dB, tolerance {TOLERANCE_DB} dB: {verdict}")

@@ -18,7 +18,7 @@ import argparse
 import os
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class Stopwatch:
     """Adds up wall time by what goes on."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._what, self._since = "else", time.perf_counter()
 
     def __call__(self, progress: Progress) -> None:

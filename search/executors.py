@@ -54,6 +54,15 @@ class Outcome(Generic[J, R]):
     """The traceback of the error, as text."""
 
 
+def value_of(outcome: Outcome[J, R]) -> R:
+    """Return a job's answer; raises its error where it has none."""
+    if outcome.error is not None:
+        raise outcome.error
+    if outcome.value is None:
+        raise EvaluationError("a worker answered with nothing; please report this.")
+    return outcome.value
+
+
 class Executor(Protocol):
     """Runs `function(job)` for each job and yields the outcomes as they come in."""
 

@@ -15,6 +15,7 @@ from search.evaluation.latency import measure_latency
 from search.evaluation.plan import CostPlan
 from search.evaluation.proxy import ProxyTraining
 from search.experiment import Experiment
+from search.references.loading import build
 
 STATIC_PROBE = 60
 """Random points that are decoded and counted."""
@@ -71,10 +72,12 @@ def check_feasibility(experiment: Experiment, workers: int) -> Feasibility:
         workers: Worker processes that the search would have.
 
     Raises:
-        InputError: If the data cannot be used.
+        InputError: If the data cannot be used, or a network to compare with.
     """
     plan = experiment.evaluation_plan()
     baseline = look_at_data(plan)
+    for reference in experiment.references:
+        build(reference, in_channels=plan.task.channels, upscale=plan.task.upscale)
     probes = _legal_points(experiment)
     for probe in probes:
         counts = count_parameters(probe.config)

@@ -19,7 +19,7 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.storages import JournalStorage
+from optuna.storages import BaseStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
@@ -30,7 +30,6 @@ from search.types import (
     Genotype,
     InputError,
     Measurement,
-    Replicate,
     StoreError,
     Study,
     Trial,
@@ -47,13 +46,15 @@ HOLD_TIMEOUT_S = 0.3
 """How long a driver tries for its folder: `is_held` takes the lock for an instant, and must not turn one away."""
 SCHEMA = 1
 _FREE = ("trials", "time", "steps", "patience", "replicates", "enqueue")
-_NO_IDENTITY = ("execution", "name", *(f"search.{key}" for key in _FREE))
+_NO_IDENTITY = ("execution", "name", "references", *(f"search.{key}" for key in _FREE))
 """What may change when a run is taken up."""
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 _PROPOSAL, _COST, _MEASUREMENTS, _OUTCOME = "proposal", "cost", "measurements", "outcome"
-_SETBACKS, _REPLICATES, _PRIOR = "setbacks", "replicates", "prior"
+_PRIOR = "prior"
+SETBACKS, REPLICATES = "setbacks", "replicates"
+"""Facts that belong to a trial are called `setbacks:7`, `replicates:7`: Optuna closes a trial that was told."""
 
-_OPTUNA_STATE = {
+OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
@@ -74,6 +75,8 @@ class RunStore:
         objectives: Names in `OBJECTIVES`.
         identity: Hash of all that decides what a trial means.
         spec: The experiment as resolved.
+        storage: Where the records go instead of the journal in the folder, e.g. `optuna.storages.InMemoryStorage()`
+            for a run that leaves nothing behind.
 
     Raises:
         InputError: If the folder holds a run of another identity.
@@ -81,13 +84,17 @@ class RunStore:
     """
 
     def __init__(
-        self, folder: Path, *, name: str, objectives: tuple[str, ...], identity: str, spec: Mapping[str, Any]
+        self,
+        folder: Path,
+        *,
+        name: str,
+        objectives: tuple[str, ...],
+        identity: str,
+        spec: Mapping[str, Any],
+        storage: BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
-        folder.mkdir(parents=True, exist_ok=True)
-        repair_journal(folder / JOURNAL)
-        (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
-        self._storage = _open(folder / JOURNAL)
+        self._storage = _open_to_write(folder) if storage is None else storage
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name=name,
@@ -167,14 +174,6 @@ class RunStore:
         known = [to_json(m) for m in (*trial.measurements, measurement)]
         self._storage.set_trial_user_attr(self._trial_id(trial.number), _MEASUREMENTS, known)
 
-    def record_replicate(self, trial: Trial, replicate: Replicate) -> None:
-        """Keep what a further seed of a candidate showed, beside its trial: Optuna closes one that was told."""
-        self.note(f"{_REPLICATES}:{trial.number}", [to_json(r) for r in (*trial.replicates, replicate)])
-
-    def record_setback(self, trial: Trial, reason: str) -> None:
-        """Keep why a job of a candidate was lost and is to be done again, likewise beside its trial."""
-        self.note(f"{_SETBACKS}:{trial.number}", [*trial.setbacks, reason])
-
     def finish(
         self,
         number: int,
@@ -200,7 +199,7 @@ class RunStore:
             self._storage.set_trial_system_attr(trial_id, f"constraints:{constraint}", 1.0)
         outcome = {"state": state.value, "reason": reason, "failure": failure}
         self._storage.set_trial_user_attr(trial_id, _OUTCOME, outcome)
-        self.optuna.tell(number, values=values, state=_OPTUNA_STATE[state])
+        self.optuna.tell(number, values=values, state=OPTUNA_STATE[state])
 
     def close_lost_proposals(self) -> int:
         """Tell off what an earlier driver had asked for but not recorded; return how many.
@@ -217,7 +216,7 @@ class RunStore:
                 state = TrialState(frozen.user_attrs[_OUTCOME]["state"])
                 values = [trial.value(o) or 0.0 for o in self.objectives]
                 complete = state is TrialState.COMPLETE
-                self.optuna.tell(frozen.number, values=values if complete else None, state=_OPTUNA_STATE[state])
+                self.optuna.tell(frozen.number, values=values if complete else None, state=OPTUNA_STATE[state])
         return lost
 
     def study(self) -> Study:
@@ -248,6 +247,19 @@ def read_study(folder: Path) -> Study:
     if len(summaries) != 1:
         raise StoreError(f"{path}: holds {len(summaries)} studies, not one. It was not written by hfir-search.")
     return _study(folder, optuna.load_study(study_name=summaries[0], storage=storage))
+
+
+def note_fact(folder: Path, key: str, value: Any) -> None:
+    """Keep a fact about a finished or a paused run as a whole.
+
+    Raises:
+        StoreError: If another process holds the run, or its journal is damaged.
+    """
+    with hold(folder):
+        repair_journal(folder / JOURNAL)
+        storage = _open(folder / JOURNAL)
+        [name] = optuna.get_all_study_names(storage)
+        optuna.load_study(study_name=name, storage=storage).set_user_attr(f"fact:{key}", value)
 
 
 def repair_journal(path: Path) -> None:
@@ -311,6 +323,14 @@ def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     return first.astimezone(UTC), datetime.fromtimestamp(path.stat().st_mtime, tz=UTC)
 
 
+def _open_to_write(folder: Path) -> JournalStorage:
+    """Open the journal of a run's folder, made if it is not there, mended if its end is torn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    repair_journal(folder / JOURNAL)
+    (folder / f"{JOURNAL}.lock").unlink(missing_ok=True)  # left by a driver that was killed while writing
+    return _open(folder / JOURNAL)
+
+
 def _open(path: Path) -> JournalStorage:
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
@@ -343,23 +363,29 @@ def _study(folder: Path, study: optuna.Study) -> Study:
     spec = attributes.get("spec", {})
     facts = {key.removeprefix("fact:"): v for key, v in attributes.items() if key.startswith("fact:")}
     trials = [_trial(t) for t in study.get_trials(deepcopy=False) if _PROPOSAL in t.user_attrs]
-    withdrawn = facts.get("withdrawn", {})
+    withdrawn, remeasured = facts.get("withdrawn", {}), facts.get("remeasured", {})
+    trials = [with_notes(_remeasured(t, remeasured.get(str(t.number))), facts) for t in trials]
     return Study(
         name=study.study_name,
         folder=folder,
         objectives=tuple(spec.get("objectives", ())),
         spec=spec,
         facts=facts,
-        trials=tuple(_overruled(_with_notes(t, facts), withdrawn.get(str(t.number))) for t in trials),
+        trials=tuple(_overruled(t, withdrawn.get(str(t.number))) for t in trials),
     )
 
 
-def _with_notes(trial: Trial, facts: Mapping[str, Any]) -> Trial:
+def with_notes(trial: Trial, facts: Mapping[str, Any]) -> Trial:
     """Return the trial with what stands beside it: further seeds, and jobs that were lost."""
-    replicates, setbacks = (facts.get(f"{name}:{trial.number}", ()) for name in (_REPLICATES, _SETBACKS))
+    replicates, setbacks = (facts.get(f"{name}:{trial.number}", ()) for name in (REPLICATES, SETBACKS))
     if not replicates and not setbacks:
         return trial
     return replace(trial, replicates=tuple(map(replicate_from_json, replicates)), setbacks=tuple(setbacks))
+
+
+def _remeasured(trial: Trial, cost: Mapping[str, Any] | None) -> Trial:
+    """Return the trial with what it costs on the machine that its run has moved to."""
+    return trial if cost is None else replace(trial, cost=cost_from_json(cost))
 
 
 def _overruled(trial: Trial, reason: str | None) -> Trial:

@@ -19,7 +19,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -201,15 +201,16 @@ class Latency:
     """By how much that reference was slower than it is at rest, as a share."""
     discarded_blocks: int = 0
     """Blocks of passes that were thrown away because the machine was busy."""
+    versions: Mapping[str, str] = field(default_factory=lambda: {})
+    """Of what the figure depends on; empty in records of before they were kept."""
 
     @property
     def doubt(self) -> str:
         """Why the figure is not to be trusted, in words; empty where it is."""
         if self.trusted:
             return ""
-        drift = (
-            "" if self.reference_drift is None else f", a reference ran {self.reference_drift:.0%} slower than at rest"
-        )
+        slow = self.reference_drift is not None and self.reference_drift >= 0.01
+        drift = f", a reference ran {self.reference_drift:.0%} slower than at rest" if slow else ""
         return f"latency untrusted: the machine was busy{drift}"
 
 
@@ -234,6 +235,8 @@ class Cost:
     peak_mem_mib: float | None = None
     """Peak of tensor memory in one forward pass, weights and input included, in MiB."""
     peak_mem_at: str | None = None
+    activations_m: float | None = None
+    """Values that convolutions and matrix products put out in one forward pass, in millions, at `macs_at`."""
 
     @property
     def latency_ms(self) -> float | None:
@@ -350,12 +353,41 @@ class Trial:
 
     def value(self, objective: str) -> float | None:
         """The figure for an objective's name (see `OBJECTIVES`), or None where it is not known."""
-        if objective in ("psnr_db", "ssim"):
-            return None if self.last is None else float(getattr(self.last, objective))
-        if self.cost is None:
-            return None
-        value = getattr(self.cost, objective)
-        return None if value is None else float(value)
+        return figure_of(self.cost, self.last, objective)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A network that the candidates are compared with, and all that is known of it. No trial."""
+
+    name: str
+    made: Mapping[str, Any]
+    """How it is made: `network` (a built-in one) or `module` (an import path), and `args`."""
+    cost: Cost | None = None
+    over: str = ""
+    """Which limits of the budget it misses, with the figures; empty where it keeps to all."""
+    measurements: tuple[Measurement, ...] = ()
+    """One a rung; after no step, where there is nothing to train in it."""
+    reason: str = ""
+    """Why it failed, in one line; empty where it did not."""
+    failure: str = ""
+    """The traceback of a failed one."""
+
+    @property
+    def last(self) -> Measurement | None:
+        """The measurement at the highest rung reached."""
+        return self.measurements[-1] if self.measurements else None
+
+    def value(self, objective: str) -> float | None:
+        """The figure for an objective's name (see `OBJECTIVES`), or None where it is not known."""
+        return figure_of(self.cost, self.last, objective)
+
+
+def figure_of(cost: Cost | None, last: Measurement | None, objective: str) -> float | None:
+    """Return the figure for an objective's name from a network's cost and its last measurement."""
+    record = last if objective in ("psnr_db", "ssim") else cost
+    value = None if record is None else getattr(record, objective)
+    return None if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -394,6 +426,11 @@ class Study:
     """What the run found out beside its trials: baselines, versions, host, wall time, verification."""
     trials: tuple[Trial, ...]
 
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The networks that the run is compared with, as far as they are known, in the order of the experiment."""
+        return tuple(reference_from_json(name, data) for name, data in self.facts.get("references", {}).items())
+
     def in_state(self, *states: TrialState) -> tuple[Trial, ...]:
         """The trials that are in one of the states, in order of their numbers."""
         return tuple(t for t in self.trials if t.state in states)
@@ -418,6 +455,19 @@ def measurement_from_json(data: Mapping[str, Any]) -> Measurement:
     fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
     fields["experts"] = tuple(_expert_use_from_json(use) for use in fields.get("experts", ()))
     return Measurement(**fields)
+
+
+def reference_from_json(name: str, data: Mapping[str, Any]) -> Reference:
+    """Read a `Reference` back from what the run keeps of it under its name."""
+    return Reference(
+        name=name,
+        made=data["made"],
+        cost=None if data["cost"] is None else cost_from_json(data["cost"]),
+        over=data["over"],
+        measurements=tuple(measurement_from_json(m) for m in data["measurements"]),
+        reason=data["reason"],
+        failure=data["failure"],
+    )
 
 
 def replicate_from_json(data: Mapping[str, Any]) -> Replicate:

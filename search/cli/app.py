@@ -15,6 +15,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from search.cli.groups import DefaultGroup
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -25,6 +26,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+measure_app = typer.Typer(
+    cls=DefaultGroup,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(
+    measure_app,
+    name="measure",
+    help="Measure a network on this machine (measure PRESET), or a run's candidates on another device.",
 )
 
 ExperimentArgument = Annotated[
@@ -40,6 +53,9 @@ TrialsOption = Annotated[int | None, typer.Option(help="Candidates to train, ins
 WorkersOption = Annotated[int | None, typer.Option(help="Worker processes, instead of the file's.", min=1)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 DeviceOption = Annotated[str, typer.Option(metavar="cpu|cuda|cuda:N", help="Where the network runs.")]
+OnOption = Annotated[
+    str | None, typer.Option("--on", metavar="NAME", help="Take latencies of a device, as `measure import` named it.")
+]
 HalfOption = Annotated[str, typer.Option(metavar="none|bf16|fp16", help="Half precision inside the network.")]
 OverlapOption = Annotated[int, typer.Option(metavar="PX", help="Pixels that neighbouring tiles share.")]
 
@@ -130,6 +146,52 @@ def check(
 
 
 @app.command()
+def calibrate(
+    experiment: ExperimentArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the calibration.", show_default="results/<name>-calibration")
+    ] = None,
+    candidates: Annotated[int, typer.Option(help="Networks, spread over the space.", min=6)] = 16,
+    seeds: Annotated[int, typer.Option(help="Trainings of each.", min=2)] = 2,
+    steps: Annotated[
+        str | None,
+        typer.Option(metavar="STEP,STEP,…", help="Where to look.", show_default="the rungs and steps between"),
+    ] = None,
+    rates: Annotated[
+        str | None,
+        typer.Option(metavar="RATE,RATE,…", help="Range test: also train a few at these rates, to the second rung."),
+    ] = None,
+    crop: Annotated[int, typer.Option(metavar="PX", help="Centre of each photograph that is looked at.")] = 192,
+    quick: Annotated[bool, typer.Option("--quick", help="8 candidates, looked at on the rungs: rough.")] = False,
+    workers: WorkersOption = None,
+    assignments: SetOption = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out whether the short training orders networks as the long one does. Goes on where it was stopped.
+
+    Trains a sample of the space through all rungs and says how each rung agrees with the last, beside what counting
+    parameters achieves; fits a predictor that promotions can rank by, and recommends rungs. Takes as long as a run.
+    """
+    with _exit_codes():
+        from search.cli.calibrating import calibrate_experiment
+
+        calibrate_experiment(
+            experiment,
+            overrides=_overrides(assignments, trials=None, workers=workers),
+            out=out,
+            candidates=candidates,
+            seeds=seeds,
+            steps=steps,
+            rates=rates,
+            crop_px=crop,
+            quick=quick,
+            quiet=quiet,
+            as_json=as_json,
+        )
+
+
+@app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the training; an existing one goes on.", show_default=False)],
     preset: Annotated[
@@ -193,13 +255,14 @@ def front(
         bool,
         typer.Option("--explain", help="Say what each member buys, what lies one change away, and what is a tie."),
     ] = False,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the Pareto front of a run, also while it is going on."""
     with _exit_codes():
         from search.cli.showing import show_front
 
-        show_front(run_folder, explain=explain, as_json=as_json)
+        show_front(run_folder, explain=explain, on=on, as_json=as_json)
 
 
 @app.command()
@@ -209,12 +272,13 @@ def report(
         str | None, typer.Option("--format", metavar="png,svg,pdf", help="Write static figures, too, into figures/.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Show the page in the browser.")] = False,
+    on: OnOption = None,
 ) -> None:
     """Write report.html of a run, its tables and its pictures again, also while it is going on."""
     with _exit_codes():
         from search.cli.reporting import write_reports
 
-        write_reports(run_folder, formats=formats, open_page=open_page)
+        write_reports(run_folder, formats=formats, open_page=open_page, on=on)
 
 
 @app.command()
@@ -321,6 +385,7 @@ def select(
             "one counts. Repeatable.",
         ),
     ] = None,
+    on: OnOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Print the members of a front that keep to bounds, in order of preference; say which bound excludes what.
@@ -340,7 +405,7 @@ def select(
         from search.cli.showing import show_selection
 
         weighted = _weights(prefer, weights)
-        show_selection(run_folder, {k: v for k, v in bounds.items() if v is not None}, weighted, as_json=as_json)
+        show_selection(run_folder, {k: v for k, v in bounds.items() if v is not None}, weighted, on=on, as_json=as_json)
 
 
 @app.command()
@@ -430,8 +495,14 @@ def restore(
 
 @app.command()
 def evaluate(
-    preset: Annotated[str, typer.Argument(help="Folder of a preset, or its .safetensors file.", show_default=False)],
+    preset: Annotated[
+        str,
+        typer.Argument(help="Folder of a preset, its .safetensors file, or bicubic.", show_default=False),
+    ],
     data: Annotated[Path, typer.Option(help="Folder of clean photographs.", show_default=False)],
+    upscale: Annotated[
+        int | None, typer.Option(help="With bicubic: shrink and enlarge by this.", min=2, max=4, show_default=False)
+    ] = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -443,6 +514,17 @@ def evaluate(
     degraded: Annotated[
         Path | None, typer.Option(help="Folder of their degraded forms, same names; instead of a task.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="PRESET", help="Another network to compare with.", show_default="bicubic, or the input"),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(metavar="NAME,NAME,…", help="Of psnr, ssim, lpips and dists; the last two by pyiqa.")
+    ] = "psnr,ssim",
+    rgb: Annotated[bool, typer.Option("--rgb", help="Score enlargements on RGB instead of luma.")] = False,
+    seen: Annotated[
+        bool, typer.Option("--seen", help="Score photographs too that the network was trained on or selected by.")
+    ] = False,
     tile: Annotated[
         int | None,
         typer.Option(metavar="PX", help="Longest side of a tile of the input.", show_default="whole images"),
@@ -453,21 +535,160 @@ def evaluate(
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the figures of each image as CSV.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Score a trained network: PSNR and SSIM of each photograph, beside bicubic or the degraded input."""
+    """Score a trained network, or bicubic: PSNR and SSIM of each photograph, beside bicubic, the input or another."""
     with _exit_codes():
-        from search.cli.restoring import evaluate_preset
+        from search.cli.evaluating import evaluate_preset
 
         evaluate_preset(
             preset,
             folder=data,
+            upscale=upscale,
             task=task,
             degraded=degraded,
+            against=against,
+            metrics=metrics,
+            rgb=rgb,
+            seen=seen,
             device=device,
             half=half,
             tile_px=tile,
             overlap_px=overlap,
             csv_file=csv,
             as_json=as_json,
+        )
+
+
+@measure_app.command("network")
+def measure(
+    preset: Annotated[
+        str | None, typer.Argument(help="Folder of a preset, its .safetensors file, or a name (efficient).")
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(metavar="PKG.MOD:FACTORY", help="Instead of PRESET: any torch.nn.Module.")
+    ] = None,
+    args: Annotated[str | None, typer.Option(metavar="JSON", help="Keyword arguments of --module's factory.")] = None,
+    channels: Annotated[int, typer.Option(help="Channels of --module's input.", min=1)] = 3,
+    upscale: Annotated[int, typer.Option(help="Enlargement of --module.", min=1)] = 1,
+    at: Annotated[str, typer.Option(metavar="WxH", help="Size of the input.")] = "160x160",
+    macs_at: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Size for MACs and activations.", show_default="as --at")
+    ] = None,
+    threads: Annotated[int, typer.Option(help="Of the runtime.", min=1)] = 1,
+    runtime: Annotated[str, typer.Option(metavar="torch|compile|onnxruntime", help="What runs the network.")] = "torch",
+    device: Annotated[str, typer.Option(metavar="cpu|cuda:N", help="Where it runs.")] = "cpu",
+    by_module: Annotated[
+        bool, typer.Option("--by-module", help="Parameters, MACs and activations of each part; no latency.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network's deploy form on this machine, as a search does: a preset, or any torch.nn.Module."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring import measure_network
+
+        measure_network(
+            preset,
+            module=module,
+            args=args,
+            channels=channels,
+            upscale=upscale,
+            at=at,
+            macs_at=macs_at,
+            threads=threads,
+            runtime=runtime,
+            device=device,
+            by_module=by_module,
+            as_json=as_json,
+        )
+
+
+@measure_app.command("beside")
+def measure_beside(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
+        ),
+    ],
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
+    ] = None,
+    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
+    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.referencing import measure_reference
+
+        measure_reference(where, module=module, network=network, args=args, name=name, as_json=as_json)
+
+
+@measure_app.command("bundle")
+def measure_bundle(
+    run_folder: RunArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder to write.", show_default=False)],
+    every: Annotated[bool, typer.Option("--all/--front", help="All measured candidates, or the front alone.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write ONNX files of a run's candidates and a script that times them on another device."""
+    with _exit_codes():
+        from search.cli.measuring import bundle_run
+
+        bundle_run(run_folder, out, every=every, as_json=as_json)
+
+
+@measure_app.command("import")
+def measure_import(
+    run_folder: RunArgument,
+    file: Annotated[Path, typer.Argument(metavar="CSV", help="What the script wrote.", show_default=False)],
+    name: Annotated[str | None, typer.Option(help="What the device is called.", show_default="the CSV's name")] = None,
+) -> None:
+    """Keep the latencies of another device with a run, for `front`, `select` and `report --on NAME`."""
+    with _exit_codes():
+        from search.cli.measuring import import_run
+
+        import_run(run_folder, file, name=name)
+
+
+@app.command("bench-samplers")
+def bench_samplers(
+    table: Annotated[
+        str, typer.Option(metavar="NAME", help="ours, nb201-cifar10, nb201-cifar100 or nb201-imagenet16.")
+    ] = "ours",
+    samplers: Annotated[str, typer.Option(help="Names, separated by commas; all: every quick one.")] = "all",
+    schedulers: Annotated[str, typer.Option(help="full, halving, or both: all.")] = "all",
+    seeds: Annotated[int, typer.Option(help="Searches of each.", min=2)] = 20,
+    first_seed: Annotated[int, typer.Option(help="Of the first search; the others count up.", min=0)] = 0,
+    evaluations: Annotated[int, typer.Option(help="Candidates that a search trains.", min=4)] = 200,
+    generation: Annotated[int, typer.Option(help="Candidates proposed before any is trained.", min=1)] = 1,
+    within: Annotated[
+        float | None,
+        typer.Option(metavar="QUANTILE", help="Limit the cost to this quantile of the table's.", min=0.01, max=1.0),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
+) -> None:
+    """Compare samplers and schedulers on a table of networks whose trainings are looked up, in minutes."""
+    with _exit_codes():
+        from search.cli.benching import bench_samplers, default_workers
+
+        bench_samplers(
+            table,
+            samplers=samplers,
+            schedulers=schedulers,
+            seeds=seeds,
+            first_seed=first_seed,
+            evaluations=evaluations,
+            generation=generation,
+            within=within,
+            workers=workers or default_workers(),
+            out=out,
         )
 
 

@@ -13,6 +13,7 @@ from search.cli.tables import output_console
 from search.evaluation.evaluator import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
 from search.runtime import worker_count
 from search.types import EvaluationError
@@ -30,7 +31,8 @@ def check_experiment(path: str, overrides: list[str], *, as_json: bool) -> None:
         return
     console.print(_space_table(experiment))
     console.print(_summary_table(experiment, found, workers))
-    for note in found.baseline.notes:
+    console.print(calibration_words(experiment), style="dim", highlight=False)
+    for note in (*found.baseline.notes, found.baseline.storage):
         console.print(f"data: {note}", style="dim", highlight=False)
 
 
@@ -77,6 +79,9 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
         "photographs",
         f"{base.train_images} to train on, {len(base.images)} to validate on: {', '.join(base.images)}",
     )
+    if experiment.references:
+        names = ", ".join(reference.name for reference in experiment.references)
+        table.add_row("compared with", f"{names}; each trained {experiment.proxy.rungs[-1]:,} steps at the end")
     what = "bicubic" if experiment.task.scale > 1 else "degraded input"
     table.add_row(f"{what} on these", f"{base.psnr_db:.2f} dB, SSIM {base.ssim:.4f}")
     return table

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import webbrowser
+from dataclasses import replace
 from pathlib import Path
 
 from search.cli.tables import output_console
 from search.report import FORMATS, save_figures, write_all
+from search.report.devices import on_device
 from search.report.pictures import FOLDER, INDEX
 from search.store import read_study
 from search.types import HFIRSearchError, InputError
@@ -15,19 +17,24 @@ from search.types import HFIRSearchError, InputError
 log = logging.getLogger(__name__)
 
 
-def write_reports(folder: Path, *, formats: str | None, open_page: bool) -> None:
+def write_reports(folder: Path, *, formats: str | None, open_page: bool, on: str | None = None) -> None:
     """Write the report of a run from its records, and static figures where formats are asked for.
 
     Args:
         folder: Of the run.
         formats: Names out of `FORMATS` with commas between them; None for no static figures.
         open_page: Whether to show the page in the browser.
+        on: By the latencies of the device of that name, into a folder of its own under `devices/`.
 
     Raises:
         InputError: If the folder holds no run, or a format is not known.
     """
     wanted = _formats(formats)
-    study = read_study(folder)
+    study = on_device(read_study(folder), on)
+    if on is not None:
+        folder = study.folder / "devices" / on
+        folder.mkdir(parents=True, exist_ok=True)
+        study = replace(study, folder=folder)
     if (folder / "presets").is_dir() and not (folder / FOLDER / INDEX).is_file():
         _make_pictures(folder)
     paths = write_all(study)

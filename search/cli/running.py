@@ -15,18 +15,19 @@ from ruamel.yaml import YAML
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.presets import Shipment, ship
 from search.cli.progress import live_progress
-from search.cli.showing import conditions, frame_records, print_json
-from search.cli.tables import front_table, output_console
+from search.cli.showing import frame_records, print_front, print_json, reference_records
+from search.cli.tables import output_console
 from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
+from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.report.words import count, failure_words
 from search.runtime import run_folder, worker_count
 from search.store import RunStore, hold, read_study
-from search.study import Onlooker, Progress, SearchRun, rules_of, time_limit, warm_start
+from search.study import Onlooker, Progress, References, SearchRun, rules_of, time_limit, warm_start
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -77,6 +78,7 @@ def run_experiment(
             if errors.is_terminal:  # where the log shows warnings only
                 errors.print(str(taken_over), highlight=False, markup=False)
         YAML().dump(experiment.spec, folder / "experiment.yaml")
+        _tell_calibration(experiment, store, errors)
         finished = _search(
             experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
         )
@@ -84,6 +86,14 @@ def run_experiment(
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
+    """Say whether the early rungs can be trusted, and keep it for the report."""
+    words = calibration_words(experiment)
+    errors.print(words, style="dim", highlight=False)
+    if store.study().facts.get("calibration") != words:
+        store.note("calibration", words)
 
 
 def _search(
@@ -107,9 +117,13 @@ def _search(
             evaluator,
             store,
             executor,
+            references=References(
+                experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed
+            ),
             onlooker=onlooker,
             deadline=deadline,
             scalars=scalars,
+            move=remeasure,
             rules=rules_of(experiment),
         )
         if search.is_finished:
@@ -199,11 +213,13 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
             f"  See {folder / 'report.html'}; `hfir-search check` says which limit bites."
         )
     if as_json:
-        print_json({"run": study.name, "folder": str(folder), "finished": finished, "front": frame_records(study)})
+        print_json(
+            {"run": study.name, "folder": str(folder), "finished": finished, "front": frame_records(study)}
+            | reference_records(study)
+        )
     elif not quiet:
         console = output_console()
-        console.print(front_table(study, intervals=True))
-        console.print(conditions(study), style="dim", highlight=False)
+        print_front(console, study)
         _print_failures(console, study)
         _print_ending(console, study, finished=finished)
         if not finished:

@@ -11,43 +11,55 @@ from typing import Any
 from rich.console import Console
 
 from search.cli.explaining import explanation_lines, explanation_record
-from search.cli.tables import front_table, output_console, trial_table
-from search.report import Preference, Selection, explain_front, front_frame, parse_wishes, select
+from search.cli.tables import front_table, output_console, reference_table, trial_table
+from search.report import (
+    Preference,
+    Selection,
+    describe_standing,
+    explain_front,
+    front_frame,
+    parse_wishes,
+    select,
+    standings,
+)
+from search.report.devices import on_device
 from search.report.words import count
 from search.store import read_study
 from search.types import OBJECTIVES, Study, Trial, TrialState, to_json
 
 
-def show_front(folder: Path, *, explain: bool, as_json: bool) -> None:
-    """Print the front of a run; explained where it is asked for."""
-    study = read_study(folder)
+def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) -> None:
+    """Print the front of a run, by the latencies of another device where one is named; explained on request."""
+    study = on_device(read_study(folder), on)
     if as_json:
         explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
-        print_json({"run": study.name, "front": frame_records(study), **explained})
+        print_json({"run": study.name, "front": frame_records(study), **reference_records(study), **explained})
         return
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
         console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
-    console.print(front_table(study, intervals=True))
-    console.print(conditions(study), style="dim", highlight=False)
+    print_front(console, study)
     if explain:
         lines = ["", *explanation_lines(study)]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
 
 
-def show_selection(folder: Path, bounds: Mapping[str, str], weights: Mapping[str, float], *, as_json: bool) -> None:
+def show_selection(
+    folder: Path, bounds: Mapping[str, str], weights: Mapping[str, float], *, on: str | None, as_json: bool
+) -> None:
     """Print the members of a front that keep to the bounds, in the order of a preference.
 
     Args:
         folder: Of a run.
         bounds: As written, by the figure's name (see `search.report.parse_wishes`).
         weights: What comes first, by the figure's name (see `search.report.Preference`).
+        on: Take the latencies of the device of that name.
         as_json: Print JSON instead of tables.
     """
     wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
     order = Preference(weights)
-    study = read_study(folder)
+    study = on_device(read_study(folder), on)
     selection = select(study, wishes=wishes, preference=order)
     if as_json:
         print_json(_selection_record(study, selection))
@@ -103,6 +115,35 @@ def _is_untrusted(trial: Trial) -> bool:
     return trial.cost is not None and trial.cost.latency is not None and not trial.cost.latency.trusted
 
 
+def print_front(console: Console, study: Study) -> None:
+    """Print the front of a run, the networks that it is compared with, and what the figures hold for."""
+    console.print(front_table(study, intervals=True))
+    references = reference_table(study)
+    if references is not None:
+        console.print(references)
+    console.print(conditions(study), style="dim", highlight=False)
+
+
+def reference_records(study: Study) -> dict[str, Any]:
+    """Return what is known of a run's references as JSON values, under `references`; nothing without any."""
+    records = [
+        {
+            "name": s.reference.name,
+            "made": dict(s.reference.made),
+            **{name: s.reference.value(name) for name in OBJECTIVES},
+            "steps": None if s.reference.last is None else s.reference.last.step,
+            "over_budget": s.reference.over,
+            "failed": s.reference.reason,
+            "dominated": s.is_dominated if s.is_done else None,
+            "rival": None if s.rival is None else s.rival.number,
+            "gain": s.gain,
+            "words": describe_standing(study, s),
+        }
+        for s in standings(study)
+    ]
+    return {"references": records} if records else {}
+
+
 def frame_records(study: Study) -> list[dict[str, Any]]:
     """Return the front's rows as JSON values."""
     return json.loads(front_frame(study).to_json(orient="records") or "[]")
@@ -123,9 +164,9 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     latency = cost.latency
     steps = study.spec.get("proxy", {}).get("rungs", ["?"])[-1]
     return (
-        f"PSNR after {steps} proxy steps, of the first seed; latency on {latency.host}, {latency.threads} thread, "
-        f"{latency.dtype}, batch 1, input {latency.at}; "
-        f"MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
+        f"PSNR after {steps} proxy steps, of the first seed; latency on {latency.host}, {latency.device}, "
+        f"{latency.runtime}, {latency.threads} thread, {latency.dtype}, "
+        f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
     )
 
 

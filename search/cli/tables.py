@@ -9,9 +9,10 @@ from rich.table import Table
 
 from search.certainty import front_probabilities, quality_of
 from search.pareto import pareto_front
+from search.report import describe_standing, standings
 from search.report.seeds import Estimate, estimate
 from search.report.words import count, figure
-from search.types import OBJECTIVES, Study, Trial
+from search.types import OBJECTIVES, Reference, Study, Trial
 
 COLUMNS = {
     "psnr_db": "PSNR\ndB",
@@ -99,6 +100,23 @@ def _interval_notes(trials: Sequence[Trial]) -> list[str]:
     return [f"95 %: of the PSNR over {count(known[0].images, 'validation image')}, one seed each"]
 
 
+def reference_table(study: Study) -> Table | None:
+    """Return the networks that a run is compared with, and how each stands against the front; None without any."""
+    found = standings(study)
+    if not found:
+        return None
+    table = Table(title="References", title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("name\n", no_wrap=True)
+    for heading in COLUMNS.values():
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("against the front\n", overflow="fold")
+    for standing in found:
+        reference = standing.reference
+        words = describe_standing(study, standing) + (f"; over the budget: {reference.over}" if reference.over else "")
+        table.add_row(reference.name, *(_figure(reference, name) for name in COLUMNS), words)
+    return table
+
+
 def network_in_words(trial: Trial) -> str:
     """Return a genotype as a short line: `w16 L2 enc 1-2 …`."""
     g = trial.genotype.values
@@ -117,7 +135,7 @@ def network_in_words(trial: Trial) -> str:
     return " ".join(words)
 
 
-def _figure(trial: Trial, name: str) -> str:
+def _figure(trial: Trial | Reference, name: str) -> str:
     value = trial.value(name)
     if value is None:
         return ""
@@ -125,7 +143,7 @@ def _figure(trial: Trial, name: str) -> str:
     return f"{value:.{OBJECTIVES[name].decimals}f}{mark}"
 
 
-def _has_doubt(trial: Trial) -> bool:
+def _has_doubt(trial: Trial | Reference) -> bool:
     return trial.cost is not None and trial.cost.latency is not None and bool(trial.cost.latency.doubt)
 
 

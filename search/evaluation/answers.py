@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
 
-from search.evaluation.plan import CandidateJob
+from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.types import Cost, Measurement
 
 
@@ -18,11 +18,22 @@ class Admission:
         cost: As far as it was measured: the first limit that is missed ends the measuring.
         margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
         reason: Which limit is missed, with the figures; empty where the candidate is admitted.
+
+    A latency that is not to be trusted decides all the same: a neighbour only makes it longer, so one within its limit
+    is within it, and one over it is rejected with its doubt in the reason. Both are said (`doubt`).
     """
 
     cost: Cost
     margins: Mapping[str, float]
     reason: str
+
+    @property
+    def doubt(self) -> str:
+        """What is doubtful about the decision, in words; empty where nothing is."""
+        doubt = "" if self.cost.latency is None else self.cost.latency.doubt
+        if not doubt or "latency_ms" not in self.margins:
+            return doubt
+        return f"{doubt}; {'rejected' if self.margins['latency_ms'] > 0 else 'within its limit'} all the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +49,8 @@ class Baseline:
         notes: What was left out of the data, one line each.
         host: This machine.
         versions: Of what figures depend on.
+        photographs: What is trained and validated on, by content: `search.tasks.leaks.Seen` as JSON.
+        storage: Where processes have the photographs from; of this machine, so no record of a run holds it.
     """
 
     psnr_db: float
@@ -48,6 +61,14 @@ class Baseline:
     notes: tuple[str, ...]
     host: str
     versions: Mapping[str, str]
+    photographs: Mapping[str, Any] = field(default_factory=dict)
+    storage: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a run records, as plain values."""
+        recorded = asdict(self)
+        del recorded["storage"]
+        return recorded
 
 
 class Evaluator(Protocol):
@@ -70,4 +91,20 @@ class Evaluator(Protocol):
 
     def remeasure(self, job: CandidateJob) -> Admission:
         """Return an admitted candidate's cost, measured afresh. Runs with nothing else running."""
+        ...
+
+
+class ReferenceEvaluator(Protocol):
+    """Answers about networks that a run is compared with; as an `Evaluator` does about candidates."""
+
+    def try_reference(self, job: ReferenceJob) -> bool:
+        """Build the network and restore a small image; SpecError where that fails."""
+        ...
+
+    def measure_reference(self, job: ReferenceJob) -> Admission:
+        """Return what the network costs, held against the limits. Runs with nothing else running."""
+        ...
+
+    def train_reference(self, job: ReferenceJob) -> Measurement:
+        """Train the network through `job.rung`, going on from where it stands."""
         ...

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -19,14 +18,15 @@ from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.answers import Admission, Baseline
-from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
+from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
-from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, TaskPlan
+from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
-from search.tasks.dataset import embedded_task, folder_task, paired_task
-from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
+from search.evaluation.references import measure_reference, train_reference, try_reference
+from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
 from search.types import Cost, DataError, EvaluationError, InputError, Measurement
@@ -63,6 +63,20 @@ class ProxyEvaluator:
         """Measure an admitted candidate's memory and latency afresh, twice as long."""
         return remeasure(self.plan, job)
 
+    def try_reference(self, job: ReferenceJob) -> bool:
+        """Build a network to compare with, and restore a small image by it."""
+        return try_reference(self.plan, job)
+
+    def measure_reference(self, job: ReferenceJob) -> Admission:
+        """Measure what a network to compare with costs, and hold it against the limits."""
+        cost = measure_reference(self.plan, job)
+        margins = _margins(self.plan.cost, cost)
+        return Admission(cost=cost, margins=margins, reason=_reason(self.plan.cost, cost, margins))
+
+    def train_reference(self, job: ReferenceJob) -> Measurement:
+        """Train a network to compare with through a rung, going on from where it stands."""
+        return train_reference(self.plan, job, task_data(self.plan.task))
+
 
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
     """Measure what a candidate costs and hold it against the limits, cheapest figures first.
@@ -77,12 +91,19 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
         model = deploy_form(config)
         cost = dataclasses.replace(
             cost,
-            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at),
+            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at, device=plan.cost.device),
             peak_mem_at=str(plan.cost.latency_at),
         )
         margins = _margins(plan.cost, cost)
         if not _over(margins):
-            latency = remembered_latency(model, plan.cost.latency_at, plan.cost.threads, remeasure=plan.cost.remeasure)
+            latency = remembered_latency(
+                model,
+                plan.cost.latency_at,
+                plan.cost.threads,
+                remeasure=plan.cost.remeasure,
+                runtime=plan.cost.runtime,
+                device=plan.cost.device,
+            )
             cost = dataclasses.replace(cost, latency=latency)
             margins = _margins(plan.cost, cost)
     if not _over(margins):
@@ -149,51 +170,30 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
         notes=(*data.notes, *patches.notes),
         host=host_name(),
         versions=versions(),
+        photographs=seen_in(data).to_json(),
+        storage=data.storage,
     )
-
-
-@cache
-def task_data(plan: TaskPlan) -> TaskData:
-    """Load a task's photographs; once a process.
-
-    Raises:
-        InputError: If a folder is missing, or holds nothing that can be used.
-    """
-    make = cast("Callable[..., Degradation | Mixed]", DEGRADATIONS[plan.kind])
-    degradation = make(**dict(plan.options))
-    folders = dict(plan.folders)
-    if folders.get("folder") == "embedded":
-        return embedded_task(degradation, plan.channels, plan.seed)
-    if "train_degraded" in folders:
-        return paired_task(
-            Path(folders["train"]),
-            Path(folders["train_degraded"]),
-            Path(folders["validation"]),
-            Path(folders["validation_degraded"]),
-            plan.upscale,
-            plan.channels,
-        )
-    validation = Path(folders["validation"]) if "validation" in folders else None
-    train_folder = Path(folders.get("folder") or folders["train"])
-    return folder_task(degradation, train_folder, plan.channels, plan.seed, validation=validation)
 
 
 def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
     """Return what can be counted without running the network."""
-    counts = count_parameters(config)
+    counts = static_counts(config, plan.macs_at)
     return Cost(
-        params_m=counts.deploy_m,
-        params_train_m=counts.train_m,
-        params_active_m=counts.active_m,
-        macs_g=count_macs_g(config, plan.macs_at),
+        params_m=counts.params.deploy_m,
+        params_train_m=counts.params.train_m,
+        params_active_m=counts.params.active_m,
+        macs_g=counts.macs_g,
         macs_at=str(plan.macs_at),
+        activations_m=counts.activations_m,
     )
 
 
 def _measured(plan: CostPlan, model: HydraFusionIR, cost: Cost, *, limit_s: float) -> Cost:
     """Add to a cost what has to be measured: latency, not as remembered, and memory."""
-    latency = measure_latency(model, plan.latency_at, plan.threads, limit_s=limit_s)
-    memory = peak_memory_mib(model, plan.latency_at)
+    latency = measure_latency(
+        model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=limit_s
+    )
+    memory = peak_memory_mib(model, plan.latency_at, device=plan.device)
     return dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.latency_at), latency=latency)
 
 

@@ -1,12 +1,15 @@
 """How long one forward pass takes, with the interval that goes with it; remembered per machine.
 
-Nothing else of ours may run meanwhile: the caller sees to it that trainers are drained. Whether something else of
-somebody else's ran is told by a reference network, timed in turn with the candidate: blocks beside which it is slower
-than at rest are discarded, and tried again for a while. Where too few are left, the figure is marked as untrusted.
+Nothing else of ours runs meanwhile: other measurements wait, and trainers between two steps (`turns`). Whether
+something of somebody else's ran is asked three times. A reference network, timed before and after each block of passes,
+tells neighbours that slow the whole machine down; the operating system tells processes beside us (`host.Load`); and
+blocks that are slower than the others saw something that neither noticed. Such blocks are discarded, and tried again
+for a while. Where too few are left, the figure is marked as untrusted.
 
 A figure is remembered, its doubt included, in the user's cache folder under everything that it depends on: network,
-size, threads, device, versions, the network's code and the machine. So one network has one latency on one machine, and
-a run that is repeated there meets the same figures and takes the same path.
+size, threads, device, runtime, versions, the network's code and the machine. So one network has one latency on one
+machine, and a run that is repeated there meets the same figures and takes the same path. A figure is forgotten where
+the reference has since been found faster: then the machine was busy all the time that it was taken.
 """
 
 from __future__ import annotations
@@ -16,125 +19,211 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 
 import torch
+from torch import nn
 
 from hfir.model import HydraFusionIR
-from search.evaluation.cost import measured_image
-from search.evaluation.host import host_name, network_code, versions
-from search.evaluation.reference import Reference, cache_folder, size_class, time_block
+from search.evaluation.cost import random_image
+from search.evaluation.host import Load, cache_folder, host_name, network_code, versions
+from search.evaluation.reference import Reference, rest_ms, size_class, time_block
+from search.evaluation.runtimes import (
+    Clock,
+    Pass,
+    check_device,
+    clock_for,
+    describe,
+    describe_device,
+    pass_of,
+    wall_clock,
+)
+from search.evaluation.turns import measuring
 from search.files import replace_file
 from search.types import InputSize, Latency, stable_hash
 
 WARM_UP_S = 0.1
-LIMIT_S = 1.5
-PATIENCE = 4
+LIMIT_S = 1.2
+PATIENCE = 5
 """Where blocks are discarded, the limit is so many times as long."""
 PAUSE_S = 0.1
 """After a discarded block, wait so long before the next."""
 MIN_PASSES, MAX_PASSES = 15, 1000
+MIN_BLOCKS = 3
+"""So many blocks must agree."""
 TOLERANCE = 0.02
 """Repeat until the median's 95 % interval is within ±2 % of it, or a limit is reached."""
 DRIFT = 0.05
 """A block is discarded where the reference beside it is slower than at rest by more than this share."""
+AGREEMENT = 0.05
+"""Blocks agree whose medians are at most this share above that of the second fastest."""
 
 
 @dataclass(slots=True)
 class Blocks:
-    """Times of single passes in ms, by whether the machine was at rest."""
+    """Times of single passes in ms, in blocks, by whether the machine was at rest."""
 
-    kept: list[float] = field(default_factory=list)
-    discarded: list[float] = field(default_factory=list)
-    discarded_blocks: int = 0
+    kept: list[list[float]] = field(default_factory=list)
+    discarded: list[list[float]] = field(default_factory=list)
     reference_ms: list[float] = field(default_factory=list)
 
+    def agreeing(self) -> list[list[float]]:
+        """Return the kept blocks that agree with the second fastest: a neighbour makes blocks slower, never faster."""
+        medians = [statistics.median(block) for block in self.kept]
+        if not medians:
+            return []
+        limit = (1 + AGREEMENT) * sorted(medians)[min(1, len(medians) - 1)]
+        return [block for block, median in zip(self.kept, medians, strict=True) if median <= limit]
+
+    def passes(self) -> list[float]:
+        """Return the passes that the figure is made of: those that agree, or all where too few do."""
+        blocks = self.agreeing() if self.is_trusted() else self.kept + self.discarded
+        return list(chain.from_iterable(blocks))
+
+    def dropped(self) -> int:
+        """Return how many blocks do not count."""
+        return len(self.discarded) + (len(self.kept) - len(self.agreeing()) if self.is_trusted() else 0)
+
     def is_trusted(self) -> bool:
-        """Say whether enough passes were timed at rest."""
-        return len(self.kept) >= MIN_PASSES
+        """Say whether enough was timed at rest: blocks, and passes in them."""
+        blocks = self.agreeing()
+        return len(blocks) >= MIN_BLOCKS and sum(map(len, blocks)) >= MIN_PASSES
 
     def is_enough(self) -> bool:
         """Say whether the interval is as narrow as wanted."""
-        if len(self.kept) >= MAX_PASSES:
-            return True
         if not self.is_trusted():
             return False
-        low, median, high = median_interval(self.kept)
-        return max(high - median, median - low) <= TOLERANCE * median
+        passes = self.passes()
+        low, median, high = median_interval(passes)
+        return len(passes) >= MAX_PASSES or max(high - median, median - low) <= TOLERANCE * median
 
 
-def measure_latency(model: HydraFusionIR, at: InputSize, threads: int, *, limit_s: float = LIMIT_S) -> Latency:
-    """Time forward passes of a deploy form: batch 1, fp32, CPU, eager torch, after a warm-up.
+def measure_latency(
+    model: nn.Module,
+    at: InputSize,
+    threads: int,
+    *,
+    runtime: str = "torch",
+    device: str = "cpu",
+    in_channels: int | None = None,
+    limit_s: float = LIMIT_S,
+) -> Latency:
+    """Time forward passes: batch 1, fp32, after a warm-up. Waits until no other measurement of ours goes on.
 
     Args:
-        model: In eval mode.
+        model: In eval mode, on the CPU; moved to the device and back.
         at: Input size.
-        threads: Of torch, for these passes only.
-        limit_s: Stop after this long, however wide the interval; `PATIENCE` times as long on a busy machine.
+        threads: Of the runtime, for these passes only.
+        runtime: A name in `runtimes.RUNTIMES`.
+        device: `cpu` or `cuda:N`.
+        in_channels: Of the input; by default as a HydraFusionIR's configuration says.
+        limit_s: Stop after this long, however wide the interval; `PATIENCE` times as long on a busy machine, and
+            longer where `MIN_PASSES` take longer.
+
+    Raises:
+        InputError: If the device is not there, or the runtime cannot take the network.
+        EvaluationError: If the runtime cannot run the network.
     """
-    image = measured_image(model.config, at)
+    check_device(device, runtime)
+    image = random_image(in_channels or model.config.in_channels, at).to(device)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
         with torch.inference_mode():
-            warm_ms = _warm_up(lambda: model(image))
-            reference = Reference(size_class(warm_ms), threads)
-            blocks = interleaved(lambda: model(image), reference, limit_s)
+            run = pass_of(model.to(device), image, runtime=runtime, threads=threads)
+            with measuring():
+                clock = clock_for(device)
+                warm_ms = _warm_up(run, clock)
+                reference = Reference(size_class(warm_ms), threads, device)
+                patience_s = max(PATIENCE * limit_s, 2 * MIN_PASSES * warm_ms / 1e3)
+                blocks = interleaved(run, reference, limit_s, clock, patience_s=patience_s)
+                reference.remember(blocks.reference_ms)
     finally:
         torch.set_num_threads(before)
-    low, median, high = median_interval(blocks.kept if blocks.is_trusted() else blocks.kept + blocks.discarded)
+        model.to("cpu")
+    passes, beside_ms = blocks.passes(), statistics.median(blocks.reference_ms)
+    low, median, high = median_interval(passes)
     return Latency(
         median_ms=median,
         low_ms=low,
         high_ms=high,
-        repeats=len(blocks.kept) if blocks.is_trusted() else len(blocks.kept) + len(blocks.discarded),
+        repeats=len(passes),
         at=str(at),
         threads=threads,
-        device="cpu",
+        device=describe_device(device),
         dtype="float32",
-        runtime=f"torch {torch.__version__} eager, channels_last",
+        runtime=describe(runtime),
         host=host_name(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trusted=blocks.is_trusted(),
-        reference_ratio=median / statistics.median(blocks.reference_ms),
-        reference_drift=statistics.median(blocks.reference_ms) / reference.calibrated_ms - 1,
-        discarded_blocks=blocks.discarded_blocks,
+        reference_ratio=median / beside_ms,
+        reference_drift=beside_ms / reference.calibrated_ms - 1,
+        discarded_blocks=blocks.dropped(),
+        versions=versions(),
     )
 
 
-def interleaved(run: Callable[[], object], reference: Reference, limit_s: float) -> Blocks:
-    """Time a candidate in blocks, the reference between them, and sort the blocks by how the reference fared."""
-    blocks = Blocks()
+def interleaved(
+    run: Pass, reference: Reference, limit_s: float, clock: Clock = wall_clock, *, patience_s: float | None = None
+) -> Blocks:
+    """Time a candidate in blocks, the reference between them, and sort the blocks by how the machine fared.
+
+    Args:
+        run: One pass of the candidate.
+        reference: What is timed beside it.
+        limit_s: Stop after this long where the figure is to be trusted, however wide its interval.
+        clock: Times one pass.
+        patience_s: Stop after this long in any case; by default `PATIENCE` times the limit.
+    """
+    patience_s = PATIENCE * limit_s if patience_s is None else patience_s
+    blocks, load = Blocks(), Load()
     start, before = time.perf_counter(), reference.block_ms()
     while True:
-        times, after = time_block(run), reference.block_ms()
-        if reference.drift(max(before, after)) < -DRIFT:  # never was the machine at rest before
-            reference.learn(max(before, after))
-            blocks = Blocks(discarded=blocks.kept + blocks.discarded, discarded_blocks=blocks.discarded_blocks + 1)
-        if reference.drift(max(before, after)) <= DRIFT:
-            blocks.kept += times
+        times, after = time_block(run, clock), reference.block_ms()
+        beside = max(before, after)
+        if reference.drift(beside) < -DRIFT:  # never was the machine at rest before
+            reference.learn(beside)
+            blocks.discarded += blocks.kept
+            blocks.kept = []
+        if reference.drift(beside) <= DRIFT and not load.is_crowded():
+            blocks.kept.append(times)
         else:
-            blocks.discarded += times
-            blocks.discarded_blocks += 1
+            blocks.discarded.append(times)
             time.sleep(PAUSE_S)
         blocks.reference_ms.append(after)
         before = after
-        patience = PATIENCE if blocks.discarded_blocks else 1
-        if blocks.is_enough() or time.perf_counter() - start > limit_s * patience:
+        if blocks.is_enough() or time.perf_counter() - start > (limit_s if blocks.is_trusted() else patience_s):
             return blocks
 
 
-def remembered_latency(model: HydraFusionIR, at: InputSize, threads: int, *, remeasure: bool) -> Latency:
+def remembered_latency(
+    model: HydraFusionIR,
+    at: InputSize,
+    threads: int,
+    *,
+    remeasure: bool,
+    runtime: str = "torch",
+    device: str = "cpu",
+) -> Latency:
     """Return the latency that this machine remembers for the network, or measure and remember it."""
-    path = cache_folder() / f"{_cache_key(model, at, threads)}.json"
-    if not remeasure and path.is_file():
-        return Latency(**json.loads(path.read_text()))
-    latency = measure_latency(model, at, threads)
+    path = cache_folder("latency") / f"{_cache_key(model, at, threads, runtime, device)}.json"
+    known = None if remeasure or not path.is_file() else Latency(**json.loads(path.read_text()))
+    if known is not None and not _is_outdated(known, device):
+        return known
+    latency = measure_latency(model, at, threads, runtime=runtime, device=device)
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, lambda partial: partial.write_text(json.dumps(dataclasses.asdict(latency))))
     return latency
+
+
+def _is_outdated(known: Latency, device: str) -> bool:
+    """Say whether the reference beside a figure was slower than it is now known to run at rest."""
+    if not known.trusted or not known.reference_ratio:
+        return False
+    rest = rest_ms(size_class(known.median_ms), known.threads, device)
+    return rest is not None and known.median_ms / known.reference_ratio > (1 + 2 * DRIFT) * rest
 
 
 def median_interval(times_ms: list[float]) -> tuple[float, float, float]:
@@ -150,17 +239,16 @@ def median_interval(times_ms: list[float]) -> tuple[float, float, float]:
     return ordered[max(0, low)], median, ordered[min(n - 1, high)]
 
 
-def _warm_up(run: Callable[[], object]) -> float:
+def _warm_up(run: Pass, clock: Clock) -> float:
     """Run for a while and return the time of the last pass, in ms."""
     start = time.perf_counter()
     while True:
-        before = time.perf_counter()
-        run()
-        after = time.perf_counter()
-        if after - start > WARM_UP_S:
-            return (after - before) * 1e3
+        last_ms = clock(run)
+        if time.perf_counter() - start > WARM_UP_S:
+            return last_ms
 
 
-def _cache_key(model: HydraFusionIR, at: InputSize, threads: int) -> str:
-    conditions = [model.config.to_dict(), str(at), threads, host_name(), network_code(), versions()["torch"]]
+def _cache_key(model: HydraFusionIR, at: InputSize, threads: int, runtime: str, device: str) -> str:
+    where = [] if (runtime, device) == ("torch", "cpu") else [describe(runtime), describe_device(device)]
+    conditions = [model.config.to_dict(), str(at), threads, host_name(), network_code(), versions()["torch"], *where]
     return stable_hash(conditions)

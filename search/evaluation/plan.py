@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from search.references.plan import ReferencePlan
 from search.types import InputSize
 
 
@@ -21,7 +22,7 @@ class TaskPlan:
     """
 
     kind: str
-    options: tuple[tuple[str, float | int], ...]
+    options: tuple[tuple[str, float | int | tuple[str, ...]], ...]
     channels: int
     folders: tuple[tuple[str, str], ...]
     seed: int
@@ -29,7 +30,8 @@ class TaskPlan:
     @property
     def upscale(self) -> int:
         """Enlargement; 1 for restoration."""
-        return int(dict(self.options).get("upscale", 1))
+        upscale = dict(self.options).get("upscale", 1)
+        return int(upscale) if isinstance(upscale, int | float) else 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,8 @@ class CostPlan:
         threads: Threads that the latency is measured with.
         limits: Costs and their upper limits, as pairs; the names are fields of `search.types.Cost`.
         remeasure: Take latencies anew even where this machine remembers them.
+        runtime: What runs networks while they are timed: torch, compile or onnxruntime.
+        device: Where: cpu or cuda:N.
     """
 
     macs_at: InputSize
@@ -49,6 +53,8 @@ class CostPlan:
     threads: int
     limits: tuple[tuple[str, float], ...]
     remeasure: bool = False
+    runtime: str = "torch"
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,3 +112,20 @@ class CandidateJob:
     rung: int = 0
     scalars: str | None = None
     limit_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferenceJob:
+    """One network to compare with, as it is sent to a worker.
+
+    Args:
+        reference: Which one.
+        seed: Draws the initial weights.
+        checkpoint: Where its training is kept.
+        rung: The rung to train through; ignored by other jobs.
+    """
+
+    reference: ReferencePlan
+    seed: int
+    checkpoint: str
+    rung: int = 0

@@ -12,20 +12,22 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hfir.blocks.moe import Routing
 from hfir.config import HFIRConfig
-from hfir.fusion import fuse
 from hfir.losses import PIXEL_LOSSES, routing_loss, routing_supervision
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.plan import ProxyPlan
 from search.evaluation.quality import Quality, mean_quality, score
-from search.evaluation.routing import condition_from, expert_use
+from search.evaluation.routing import expert_use
 from search.evaluation.scalars import Scalars
+from search.evaluation.trainable import M, Searched, Trainable, build_copy, restored_by
+from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import Batch, PatchSampler
@@ -56,23 +58,23 @@ class Validation(NamedTuple):
     """The decision of each of its mixtures."""
 
 
-class ProxyTraining:
-    """One candidate in training: network, optimiser and averaged weights at some step.
+class Training(Generic[M]):
+    """A network in training: its weights, optimiser and averaged weights at some step.
 
     Args:
-        config: The network, in training form.
+        network: What is trained.
         plan: How to train it.
         data: What to train and validate on.
         seed: Draws the initial weights.
         device: Where to train.
     """
 
-    def __init__(self, config: HFIRConfig, plan: ProxyPlan, data: TaskData, seed: int, device: str = "cpu") -> None:
-        self.plan, self.data, self.device = plan, data, torch.device(device)
+    def __init__(self, network: Trainable[M], plan: ProxyPlan, data: TaskData, seed: int, device: str = "cpu") -> None:
+        self.network, self.plan, self.data, self.device = network, plan, data, torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = build_model(config)
-        self.model = model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+            model = network.build()
+        self.model: M = model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(), lr=plan.learning_rate, betas=BETAS, weight_decay=0.0, fused=True
         )
@@ -96,7 +98,8 @@ class ProxyTraining:
         start, first = time.perf_counter(), self.step
         losses: list[Tensor] = []
         while self.step < step:
-            losses.append(self._train_step())
+            with training_step():
+                losses.append(self._train_step())
             self.step += 1
             if on_step is not None:
                 on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])
@@ -106,10 +109,10 @@ class ProxyTraining:
         tail = losses[-max(1, (step - first) // TAIL) :]
         return float(torch.stack(tail).mean()) if tail else float("nan")
 
-    def deployed(self) -> HydraFusionIR:
+    def deployed(self) -> M:
         """Return the averaged weights in deploy form, ready to restore images."""
-        averaged = build_copy(self.model, self.average)
-        return fuse(averaged).eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        deployed = self.network.deployed(self.model, self.average)
+        return deployed.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def validate(self) -> Validation:
         """Run the deploy form over the validation photographs."""
@@ -138,10 +141,9 @@ class ProxyTraining:
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
         labels = None if batch.labels is None else batch.labels.to(self.device)
-        condition = condition_from(self.model.config, labels)
         with torch.random.fork_rng(devices=[]):  # routers may draw noise: from the step alone, so that it can resume
             torch.manual_seed(self.plan.data_seed + self.step)
-            restored, routings = self.model.forward_with_routing(degraded, condition)
+            restored, routings = restored_by(self.model, degraded, labels)
         pixel_loss = PIXEL_LOSSES[self.plan.loss](restored, clean)
         router_loss = routing_loss(routings)
         if labels is not None and self.plan.routing_supervision > 0:
@@ -149,12 +151,10 @@ class ProxyTraining:
             router_loss = router_loss + self.plan.routing_supervision * taught
         self.optimiser.zero_grad(set_to_none=True)
         (pixel_loss + router_loss).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP, foreach=True)
         self.optimiser.step()
         decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            for average, parameter in zip(self.average, self.model.parameters(), strict=True):
-                average.lerp_(parameter, 1 - decay)
+        get_ema_multi_avg_fn(decay)(self.average, list(self.model.parameters()), None)
         return pixel_loss.detach()
 
     def _batch(self) -> Batch:
@@ -177,23 +177,27 @@ class ProxyTraining:
             )
 
 
-def build_copy(model: HydraFusionIR, parameters: list[Tensor]) -> HydraFusionIR:
-    """Return a network like `model` with other parameters (in the order of `model.parameters()`)."""
-    with torch.random.fork_rng(devices=[]):
-        copy = build_model(model.config)
-    copy.load_state_dict(model.state_dict())
-    with torch.no_grad():
-        for target, source in zip(copy.parameters(), parameters, strict=True):
-            target.copy_(source)
-    return copy
+class ProxyTraining(Training[HydraFusionIR]):
+    """One candidate in training.
+
+    Args:
+        config: The network, in training form.
+        plan: How to train it.
+        data: What to train and validate on.
+        seed: Draws the initial weights.
+        device: Where to train.
+    """
+
+    def __init__(self, config: HFIRConfig, plan: ProxyPlan, data: TaskData, seed: int, device: str = "cpu") -> None:
+        super().__init__(Searched(config), plan, data, seed, device)
 
 
-def validate(model: HydraFusionIR, data: TaskData) -> list[Quality]:
+def validate(model: nn.Module, data: TaskData) -> list[Quality]:
     """Score a network, in eval mode, on each validation photograph of a task."""
     return validate_with_routing(model, data).qualities
 
 
-def validate_with_routing(model: HydraFusionIR, data: TaskData) -> Validation:
+def validate_with_routing(model: nn.Module, data: TaskData) -> Validation:
     """Score a network, in eval mode, on each validation photograph of a task, and keep what its routers decided."""
     shown = Validation([], [])
     for pair in data.validation:
@@ -203,19 +207,17 @@ def validate_with_routing(model: HydraFusionIR, data: TaskData) -> Validation:
     return shown
 
 
-def restore_pair(model: HydraFusionIR, pair: Pair) -> tuple[Tensor, list[Routing]]:
+def restore_pair(model: nn.Module, pair: Pair) -> tuple[Tensor, list[Routing]]:
     """Return a validation photograph restored, `[h w c]`, and the routers' decisions; model in eval mode.
 
     A network that asks for the degradation is told it, where the pair knows it.
     """
-    device = next(model.parameters()).device
-    degraded = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None].to(device)
-    label = None if pair.label is None else torch.tensor([pair.label], device=device)
+    device = next(model.parameters(), torch.empty(0)).device
+    degraded = torch.tensor(pair.degraded).permute(2, 0, 1)[None].to(device)
+    label = None if pair.skill is None else torch.tensor([pair.skill], device=device)
     with torch.inference_mode():
-        restored, routings = model.forward_with_routing(
-            degraded.contiguous(memory_format=torch.channels_last), condition_from(model.config, label)
-        )
-    return restored[0].permute(1, 2, 0), routings
+        made = restored_by(model, degraded.contiguous(memory_format=torch.channels_last), label)
+    return made.images[0].permute(1, 2, 0), made.routings
 
 
 def train_rung(
@@ -231,6 +233,16 @@ def train_rung(
 ) -> Measurement:
     """Train a candidate through a rung, going on from its checkpoint, and measure it.
 
+    Raises:
+        EvaluationError: If training diverges, or the checkpoint is damaged.
+    """
+    training = ProxyTraining(config, plan, data, seed, device)
+    return train_through(training, rung=rung, checkpoint=checkpoint, scalars=scalars)
+
+
+def train_through(training: Training[M], *, rung: int, checkpoint: Path, scalars: Path | None = None) -> Measurement:
+    """Train a network that was just built through a rung, going on from its checkpoint, and measure it.
+
     The checkpoint is replaced only after the rung is measured, and holds the measurement: a rung that was finished
     but not recorded (the driver died in between) is answered from it, without a step.
 
@@ -241,7 +253,7 @@ def train_rung(
         DataError: If a batch cannot be had.
         EvaluationError: If the checkpoint is damaged.
     """
-    training = ProxyTraining(config, plan, data, seed, device)
+    plan, data = training.plan, training.data
     saved = _read_checkpoint(checkpoint, training.device)
     if saved is not None and saved["measurement"]["rung"] == rung:
         return measurement_from_json(saved["measurement"])

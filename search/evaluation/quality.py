@@ -29,6 +29,15 @@ of a million pixels is 108 dB, so values are capped there as well."""
 _SSIM_WINDOW = 11
 
 
+class Convention(NamedTuple):
+    """Which pixels are compared, and of which channels."""
+
+    border_px: int
+    """Taken off at each side first."""
+    luma: bool
+    """BT.601 luma of colour images, otherwise all channels."""
+
+
 class Quality(NamedTuple):
     """The two figures of one image, or their means over several."""
 
@@ -90,20 +99,34 @@ def ssim(first: Pixels, second: Pixels, *, border: int = 0, luma: bool) -> float
     return float(similarity)
 
 
-def score(restored: npt.NDArray[np.floating] | Tensor, clean: Pixels, *, upscale: int) -> Quality:
+def convention(*, upscale: int, channels: int, rgb: bool = False) -> Convention:
+    """Return how images of a task are scored.
+
+    Args:
+        upscale: Above 1: `upscale` pixels of border are taken off, and colour is scored on luma. 1: whole images, all
+            channels.
+        channels: 3, or 1 for luma, which is compared as it is.
+        rgb: Score colour on all channels though the task enlarges.
+    """
+    enlarges = upscale > 1
+    return Convention(upscale if enlarges else 0, enlarges and channels == 3 and not rgb)
+
+
+def score(restored: npt.NDArray[np.floating] | Tensor, clean: Pixels, *, upscale: int, rgb: bool = False) -> Quality:
     """Score a network's output against the clean image, by the convention of its task.
 
     Args:
         restored: `[h w c]`, on the scale 0 .. 1; clipped and rounded to 8 bits here.
         clean: `[h w c]`, 8-bit. With one channel it is luma already and compared as it is.
-        upscale: Above 1: luma, `upscale` pixels of border taken off. 1: all channels, whole image.
+        upscale: As in `convention`.
+        rgb: As in `convention`.
 
     Raises:
         EvaluationError: If the output holds NaN or infinity: the network diverged.
         InputError: If the shapes differ, or the image is too small for SSIM.
     """
     pixels = to_uint8(restored)
-    border, luma = (upscale if upscale > 1 else 0), upscale > 1 and clean.shape[-1] == 3
+    border, luma = convention(upscale=upscale, channels=clean.shape[-1], rgb=rgb)
     return Quality(psnr_db(pixels, clean, border=border, luma=luma), ssim(pixels, clean, border=border, luma=luma))
 
 
@@ -135,10 +158,11 @@ def bicubic_baseline(data: TaskData) -> list[Quality]:
     Returns:
         One entry for each validation photograph, in their order.
     """
-    return [score(_untrained(p.degraded, data.upscale), p.clean, upscale=data.upscale) for p in data.validation]
+    return [score(untrained(p.degraded, data.upscale), p.clean, upscale=data.upscale) for p in data.validation]
 
 
-def _untrained(degraded: npt.NDArray[np.float32], upscale: int) -> npt.NDArray[np.floating]:
+def untrained(degraded: npt.NDArray[np.float32], upscale: int) -> npt.NDArray[np.floating]:
+    """Return what costs nothing, on the scale 0 .. 1: the bicubic enlargement, 8-bit; at `upscale` 1 the input."""
     return degraded if upscale == 1 else bicubic_up(to_uint8(degraded), upscale) / 255.0
 
 

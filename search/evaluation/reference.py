@@ -1,8 +1,9 @@
 """Reference networks: plain convolutions whose speed tells whether the machine is at rest.
 
 Beside each block of a candidate's passes, a block of a reference network of like size is timed. The machine remembers
-how fast the reference runs at rest; where it is slower than that, something else was running, and the candidate's
-block is discarded. The reference only detects: dividing by it cures large networks, not small ones.
+how fast the reference ran in its last sessions, and takes the fastest tenth of them for rest: a neighbour only ever
+slows a machine down, often for minutes. Where the reference is slower than at rest, something else was running, and
+the candidate's block is discarded. The reference only detects: dividing by it cures large networks, not small ones.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from platformdirs import user_cache_path
 from torch import Tensor, nn
 
-from search.evaluation.host import host_name, versions
+from search.evaluation.host import cache_folder, host_name, versions
+from search.evaluation.runtimes import Clock, Pass, clock_for, wall_clock
 from search.files import replace_file
 from search.types import stable_hash
 
@@ -26,6 +26,8 @@ BLOCK_S = 0.04
 """A block of passes takes about this long, and has at least `BLOCK_PASSES`."""
 BLOCK_PASSES = 3
 CALIBRATION_BLOCKS = 12
+SESSIONS = 50
+"""So many are remembered; a machine that is slower for good is believed after as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,46 +60,72 @@ class Reference:
     Args:
         name: A name in `SIZE_CLASSES`.
         threads: Threads that passes run on; the caller sets them.
+        device: `cpu` or `cuda:N`.
     """
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, device: str = "cpu") -> None:
         size = SIZE_CLASSES[name]
-        self._network = _plain_stack(size)
-        self._image = torch.rand(1, 3, size.side, size.side).contiguous(memory_format=torch.channels_last)
-        conditions = [name, size.width, size.layers, size.side, threads, host_name(), versions()["torch"]]
-        self._path = cache_folder() / f"reference-{stable_hash(conditions)}.json"
-        self.calibrated_ms = self._read() or self._calibrate()
+        image = torch.rand(1, 3, size.side, size.side).contiguous(memory_format=torch.channels_last)
+        self._network, self._image = _plain_stack(size).to(device), image.to(device)
+        self._clock = clock_for(device)
+        self._path = _memory(name, threads, device)
+        self._sessions = _sessions(self._path)
+        self.calibrated_ms = _rest(self._sessions) if self._sessions else self._calibrate()
 
     def block_ms(self) -> float:
         """Return the median time of one pass over a block of passes, in ms."""
-        return statistics.median(time_block(self._pass))
+        return statistics.median(time_block(self._pass, self._clock))
 
     def drift(self, measured_ms: float) -> float:
         """Return by how much the reference is slower than at rest, as a share; a faster one is the new rest."""
         return measured_ms / self.calibrated_ms - 1
 
     def learn(self, measured_ms: float) -> None:
-        """Take a faster figure as the speed at rest: the machine was busy when it was calibrated."""
+        """Take a faster figure as the speed at rest: the machine was busy whenever it was looked at before."""
         self.calibrated_ms = measured_ms
-        self._write()
+        self._write([measured_ms])
+
+    def remember(self, blocks_ms: list[float]) -> None:
+        """Remember how a session went, by the lower quartile of its blocks: one lucky block is no measure of rest."""
+        self._write([*self._sessions, _lower_quartile(blocks_ms)][-SESSIONS:])
 
     def _pass(self) -> Tensor:
         return self._network(self._image)
 
     def _calibrate(self) -> float:
-        """Return the lower quartile of some blocks: one lucky block is no measure of rest."""
         self.block_ms()
-        blocks = sorted(self.block_ms() for _ in range(CALIBRATION_BLOCKS))
-        self.calibrated_ms = blocks[CALIBRATION_BLOCKS // 4]
-        self._write()
-        return self.calibrated_ms
+        self._write([_lower_quartile([self.block_ms() for _ in range(CALIBRATION_BLOCKS)])])
+        return _rest(self._sessions)
 
-    def _read(self) -> float | None:
-        return float(json.loads(self._path.read_text())["rest_ms"]) if self._path.is_file() else None
-
-    def _write(self) -> None:
+    def _write(self, sessions: list[float]) -> None:
+        self._sessions = sessions
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, lambda partial: partial.write_text(json.dumps({"rest_ms": self.calibrated_ms})))
+        replace_file(self._path, lambda partial: partial.write_text(json.dumps({"sessions_ms": sessions})))
+
+
+def rest_ms(name: str, threads: int, device: str = "cpu") -> float | None:
+    """Return how fast a reference is known to run at rest, in ms; None where that is not known yet."""
+    sessions = _sessions(_memory(name, threads, device))
+    return _rest(sessions) if sessions else None
+
+
+def _memory(name: str, threads: int, device: str) -> Path:
+    size = SIZE_CLASSES[name]
+    conditions = [name, size.width, size.layers, size.side, threads, device, host_name(), versions()["torch"]]
+    return cache_folder("latency") / f"reference-{stable_hash(conditions)}.json"
+
+
+def _sessions(path: Path) -> list[float]:
+    return [float(ms) for ms in json.loads(path.read_text())["sessions_ms"]] if path.is_file() else []
+
+
+def _rest(sessions_ms: list[float]) -> float:
+    """Return the fastest tenth of the sessions: of fewer than ten, the fastest."""
+    return sorted(sessions_ms)[len(sessions_ms) // 10]
+
+
+def _lower_quartile(blocks_ms: list[float]) -> float:
+    return sorted(blocks_ms)[len(blocks_ms) // 4]
 
 
 def size_class(latency_ms: float) -> str:
@@ -105,20 +133,13 @@ def size_class(latency_ms: float) -> str:
     return next(name for name, size in SIZE_CLASSES.items() if latency_ms <= size.up_to_ms)
 
 
-def time_block(run: Callable[[], object]) -> list[float]:
+def time_block(run: Pass, clock: Clock = wall_clock) -> list[float]:
     """Return the times of a block of single passes, in ms."""
     times: list[float] = []
     start = time.perf_counter()
     while len(times) < BLOCK_PASSES or time.perf_counter() - start < BLOCK_S:
-        before = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - before) * 1e3)
+        times.append(clock(run))
     return times
-
-
-def cache_folder() -> Path:
-    """Return the folder of what this machine remembers of its speed; deleting it is safe."""
-    return user_cache_path("hfir-search") / "latency"
 
 
 def _plain_stack(size: SizeClass) -> nn.Module:

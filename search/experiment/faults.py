@@ -56,11 +56,18 @@ def _found(document: Document, path: KeyPath) -> tuple[KeyPath, Any]:
 def _section_at(path: KeyPath) -> type[BaseModel]:
     """Return the section that the last key of a path belongs to."""
     section: type[BaseModel] = ExperimentFile
-    for part in path[:-1]:
-        field = section.model_fields.get(str(part))
-        if field is not None and isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            section = field.annotation
+    for key in [part for part in path if isinstance(part, str)][:-1]:
+        field = section.model_fields.get(key)
+        inner = None if field is None else _section_in(field.annotation)
+        section = inner or section
     return section
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """Return the section that a type is, or is a list of."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _section_in(part)) is not None), None)
 
 
 def _name(path: KeyPath) -> str:
@@ -76,7 +83,8 @@ def _remedy(owner: type[BaseModel], path: KeyPath, kind: str, value: Any) -> str
     """Return the rule of a field, with what helps against this mistake."""
     annotation, rule = owner.model_fields[_name(path)].annotation, _rule(owner, path)
     if kind.startswith("model_"):
-        return f"Write its keys below it: {', '.join(getattr(annotation, 'model_fields', ()))}."
+        section = _section_in(annotation)
+        return f"Write its keys below it: {', '.join(() if section is None else section.model_fields)}."
     if kind == "string_type" and isinstance(value, int | float):
         return f'{rule} Put it in quotes: "{shown(value)}".'
     near = difflib.get_close_matches(str(value), _words(annotation), n=1) if kind == "literal_error" else []

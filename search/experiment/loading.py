@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,16 +19,22 @@ from search.experiment.enqueue import read_entries
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
+    FOLDERS,
+    WITHIN_STRATA,
     BudgetSection,
     DataSection,
     DeploySection,
     ExecutionSection,
     ExperimentFile,
     ProxySection,
+    ReferenceSection,
     SearchSection,
     TaskSection,
 )
-from search.experiment.yaml_lines import Document, read_document
+from search.experiment.yaml_lines import Document, Origin, read_document
+from search.prediction import Predictor, predictor_to_json, read_predictor
+from search.references.plan import ReferencePlan
+from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
 
@@ -56,6 +62,15 @@ class Experiment:
     """Points that are proposed before the sampler is asked."""
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
+    references: tuple[ReferencePlan, ...] = ()
+    """Networks to compare with."""
+    predictor: Predictor | None = None
+    """What promotions rank by, with `proxy.rank_by: extrapolated`; else None."""
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The budget's limits, by the cost's name."""
+        return self.budget.limits()
 
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
@@ -80,6 +95,8 @@ class Experiment:
             latency_at=self.budget.latency_at,
             threads=self.budget.threads,
             limits=tuple(self.budget.limits().items()),
+            runtime=self.budget.latency_ms.runtime,
+            device=self.budget.latency_ms.device,
         )
         proxy = ProxyPlan(
             rungs=self.proxy.rungs,
@@ -93,14 +110,28 @@ class Experiment:
         )
         return EvaluationPlan(task=task, cost=cost, proxy=proxy)
 
+    @property
+    def ranking(self) -> Ranking:
+        """What promotions compare, and among whom: `proxy.rank_by`."""
+        if self.predictor is not None:
+            return Ranking(stratum=one_stratum, expected_psnr_db=self.predictor.predict)
+        return WITHIN_LEVELS if self.proxy.rank_by == WITHIN_STRATA else BY_VALUE
+
     @cached_property
     def identity(self) -> str:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
-        The number of trials, the workers and the latency classes are left out: a run may be extended, moved, and
-        chosen from anew.
+        The number of trials, the workers, the latency classes and the references are left out: a run may be extended,
+        moved, chosen from anew, and compared with more. So is how promotions rank where it is the default, for runs
+        of older versions; of a predictor the contents count, and not where its file lies.
         """
-        fixed = {key: self.spec[key] for key in ("task", "budget", "objectives", "proxy")}
+        fixed = {key: self.spec[key] for key in ("task", "objectives", "proxy")}
+        fixed["budget"] = _without_defaults(self.spec["budget"])
+        fixed["proxy"] = {k: v for k, v in fixed["proxy"].items() if k not in ("rank_by", "predictor")}
+        if self.proxy.rank_by != WITHIN_STRATA:
+            fixed["rank_by"] = self.proxy.rank_by
+        if self.predictor is not None:
+            fixed["predictor"] = predictor_to_json(self.predictor)
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
         return stable_hash({**fixed, "search": search, "space": self.space.hash})
 
@@ -124,7 +155,10 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     folder = found.resolve().parent
     data = _absolute_folders(sections.task.data, document, folder)
     task = sections.task.model_copy(update={"data": data})
-    sections = sections.model_copy(update={"task": task})
+    references = _resolved(sections.references, document, folder)
+    proxy = sections.proxy.model_copy(update={"predictor": _absolute_predictor(sections.proxy, document, folder)})
+    update = {"task": task, "proxy": proxy, "references": references}
+    sections = sections.model_copy(update=update)
     space = build_space(document)
     _check_labels(space, task, document)
     entries = document.data.get("search", {}).get("enqueue", ())
@@ -145,6 +179,8 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         deploy=sections.deploy,
         enqueued=enqueued,
         spec=spec,
+        predictor=_fitting_predictor(sections, spec, space, document),
+        references=tuple(_plan_of(r, document.origin(("references", i))) for i, r in enumerate(references)),
     )
 
 
@@ -157,6 +193,48 @@ def _check_labels(space: SearchSpace, task: TaskSection, document: Document) -> 
             f"true asks for the degradation of each image, which task {task.kind} does not tell.",
             "Only task mixed, its degradations made here, has labels: choose it, or remove expert_condition.",
         )
+
+
+def _fitting_predictor(
+    sections: ExperimentFile, spec: dict[str, Any], space: SearchSpace, document: Document
+) -> Predictor | None:
+    """Read the predictor that promotions rank by, and refuse one that was fitted under other conditions."""
+    proxy = sections.proxy
+    if proxy.rank_by != "extrapolated" or proxy.predictor is None:
+        return None
+    key = ("proxy", "predictor")
+    try:
+        predictor = read_predictor(Path(proxy.predictor))
+    except InputError as error:
+        problem, remedy = str(error).split("\n", 1)
+        raise document.fault(key, problem, remedy.strip()) from error
+    task = {k: v for k, v in spec["task"].items() if k != "data"}
+    asked = {"rungs": list(proxy.rungs), **{k: getattr(proxy, k) for k in predictor.proxy}, "task": task}
+    fitted = {"rungs": list(predictor.rungs), **predictor.proxy, "task": dict(predictor.task)}
+    differing = [k for k in asked if asked[k] != fitted[k]]
+    if differing:
+        name = differing[0]
+        raise document.fault(
+            key,
+            f"was fitted with {name} = {fitted[name]}, and here it is {asked[name]}.",
+            "Make them equal, or calibrate this file: `hfir-search calibrate` writes a predictor for it.",
+        )
+    unseen = sorted({int(v) for v in space["levels"].choices} - predictor.levels) if predictor.levels else []
+    if unseen:
+        raise document.fault(
+            key,
+            f"has seen no network of {unseen[0]} levels, which space.levels allows.",
+            "Calibrate this file, or remove these levels from the space.",
+        )
+    return predictor
+
+
+def _absolute_predictor(proxy: ProxySection, document: Document, folder: Path) -> str | None:
+    """Make the predictor's path absolute, as those of folders are."""
+    if proxy.predictor is None:
+        return None
+    base = Path.cwd() if document.is_override(("proxy", "predictor")) else folder
+    return str((base / Path(proxy.predictor).expanduser()).resolve())
 
 
 def spaces_folder() -> Path:
@@ -190,13 +268,37 @@ def _find(path: str | Path) -> Path:
 def _absolute_folders(data: DataSection, document: Document, folder: Path) -> DataSection:
     """Make folders absolute: those in the file stand relative to it, those of `--set` to the current folder."""
     changes: dict[str, str] = {}
-    for name in DataSection.model_fields:
+    for name in FOLDERS:
         value = getattr(data, name)
         if value is None or value == "embedded":
             continue
         base = Path.cwd() if document.is_override(("task", "data", name)) else folder
         changes[name] = str((base / Path(value).expanduser()).resolve())
     return data.model_copy(update=changes)
+
+
+def _resolved(
+    references: tuple[ReferenceSection, ...], document: Document, folder: Path
+) -> tuple[ReferenceSection, ...]:
+    """Give each a name, and each module its folder: relative to the file, for those of `--set` to the current one."""
+    base = Path.cwd() if document.is_override(("references",)) else folder
+    paths = [str((base / Path(r.path or ".").expanduser()).resolve()) if r.module else None for r in references]
+    return tuple(
+        r.model_copy(update={"name": r.called, "path": path}) for r, path in zip(references, paths, strict=True)
+    )
+
+
+def _plan_of(reference: ReferenceSection, origin: Origin) -> ReferencePlan:
+    source, line = origin
+    return ReferencePlan(
+        name=reference.name,
+        network=reference.network or "",
+        module=reference.module or "",
+        args=reference.args,
+        folder=reference.path or "",
+        source=source,
+        line=line,
+    )
 
 
 def _spec(sections: ExperimentFile) -> dict[str, Any]:
@@ -207,7 +309,16 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
     spec["execution"]["workers"] = sections.execution.workers or "auto"
     spec["execution"]["timeout_s"] = sections.execution.timeout_s or "auto"
+    if sections.proxy.rank_by != "extrapolated":
+        spec["proxy"].pop("predictor", None)  # it does not count
     return spec
+
+
+def _without_defaults(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a budget without what stands for itself, so that runs of before there was a choice go on."""
+    usual = {"runtime": "torch", "device": "cpu"}
+    latency = {key: value for key, value in budget["latency_ms"].items() if usual.get(key) != value}
+    return {**budget, "latency_ms": latency}
 
 
 def _validate(document: Document) -> ExperimentFile:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
+from search.tasks.members import DEFAULT_MEMBERS, MEMBERS, options_of
 from search.types import OBJECTIVES, InputSize
 
 FAULT = "hfir_fault"
@@ -35,18 +36,28 @@ class Section(BaseModel):
 TASK_OPTIONS: Mapping[str, tuple[str, ...]] = {
     "super_resolution": ("upscale",),
     "denoise": ("sigma",),
+    "poisson": ("peak",),
     "deblur": ("blur_sigma_px", "noise_sigma"),
+    "motion_blur": ("length_px", "angle_deg", "noise_sigma"),
+    "defocus": ("radius_px", "noise_sigma"),
     "jpeg": ("quality",),
-    "mixed": ("sigma", "blur_sigma_px", "quality"),
+    "mixed": (*dict.fromkeys(option for member in MEMBERS.values() for option in member.options), "members"),
 }
-"""Which options belong to which kind of task."""
+"""Which options belong to which kind of task; of a mixed one, each to a member."""
 
-_DEFAULTS: Mapping[str, float | int] = {
+Option = float | int | tuple[str, ...]
+
+_DEFAULTS: Mapping[str, float | int | None] = {
     "upscale": 2,
     "sigma": 25.0,
+    "peak": 30.0,
     "blur_sigma_px": 1.6,
+    "length_px": 9.0,
+    "angle_deg": None,
+    "radius_px": 2.5,
     "noise_sigma": 2.0,
     "quality": 30,
+    "members": None,
 }
 _DEFAULTS_OF_KIND: Mapping[str, Mapping[str, float | int]] = {"mixed": {"quality": 20}}
 
@@ -54,20 +65,23 @@ DATA_FORMS = (
     ("folder",),
     ("train", "validation"),
     ("train", "validation", "train_degraded", "validation_degraded"),
+    ("layout", "root"),
 )
 """The keys that `data` may consist of."""
+FOLDERS = frozenset(key for form in DATA_FORMS for key in form) - {"layout"}
+"""Those of them that name a folder (or `embedded`)."""
 
 _FORM_SCHEMAS: list[Any] = [{"required": list(form), "maxProperties": len(form)} for form in DATA_FORMS]
 Folder = Annotated[str, Field(min_length=1)]
 
 
 class DataSection(Section):
-    """Where photographs come from: the embedded ones, one folder, two folders, or pairs of folders."""
+    """Where photographs come from: the embedded ones, one folder, two, pairs of folders, or a known data set."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": _FORM_SCHEMAS})
 
     folder: Folder | None = Field(
-        default=None, description="`embedded`, or a folder of photographs that is split for you."
+        default=None, description="`embedded`, or a folder of photographs (split for you) or of a known data set."
     )
     train: Folder | None = Field(default=None, description="Folder of clean photographs to train on.")
     validation: Folder | None = Field(default=None, description="Folder of clean photographs to validate on.")
@@ -78,6 +92,11 @@ class DataSection(Section):
         default=None, description="Folder of degraded twins of `validation`, same file stems."
     )
 
+    layout: Literal["div2k", "gopro", "sidd"] | None = Field(
+        default=None, description="The layout is div2k, gopro or sidd, as these data sets are handed out."
+    )
+    root: Folder | None = Field(default=None, description="Folder of the data set that `layout` names.")
+
     @model_validator(mode="after")
     def _one_form(self) -> DataSection:
         given = tuple(name for name in type(self).model_fields if getattr(self, name) is not None)
@@ -85,8 +104,8 @@ class DataSection(Section):
             raise fault(
                 "",
                 f"{{{', '.join(given)}}} is no data set.",
-                "Write `embedded`, a folder, {train, validation}, or "
-                "{train, validation, train_degraded, validation_degraded}.",
+                "Write `embedded`, a folder, {train, validation}, "
+                "{train, validation, train_degraded, validation_degraded}, or {layout, root}.",
             )
         return self
 
@@ -99,7 +118,7 @@ def _data(value: Any) -> Any:
 _FOLDER_SCHEMA = {
     "type": "string",
     "minLength": 1,
-    "description": "`embedded`, or a folder of photographs that is split for you.",
+    "description": "`embedded`, or a folder of photographs (split for you) or of a known data set.",
 }
 _DATA_SCHEMA = {"anyOf": [_FOLDER_SCHEMA, DataSection.model_json_schema()]}
 DataField = Annotated[DataSection, BeforeValidator(_data), WithJsonSchema(_DATA_SCHEMA)]
@@ -123,13 +142,17 @@ def _kinds_with(option: str) -> list[str]:
 _OF_KIND: dict[str, Any] = {option: {"properties": {"kind": {"enum": _kinds_with(option)}}} for option in _DEFAULTS}
 
 
+Kind = Literal["super_resolution", "denoise", "poisson", "deblur", "motion_blur", "defocus", "jpeg", "mixed"]
+MemberName = Literal["texture", "denoise", "deblur", "artifact", "poisson", "motion_blur", "defocus"]
+
+
 class TaskSection(Section):
     """What is done to photographs, and which."""
 
     model_config = ConfigDict(json_schema_extra={"dependentSchemas": _OF_KIND})
 
-    kind: Literal["super_resolution", "denoise", "deblur", "jpeg", "mixed"] = Field(
-        description="The kind is super_resolution, denoise, deblur, jpeg or mixed."
+    kind: Kind = Field(
+        description="The kind is super_resolution, denoise, poisson, deblur, motion_blur, defocus, jpeg or mixed."
     )
     upscale: int | None = Field(
         default=None, ge=2, le=4, description="super_resolution: enlargement, 2, 3 or 4 (default 2)."
@@ -147,17 +170,50 @@ class TaskSection(Section):
         le=8,
         description="deblur, mixed: standard deviation of the Gaussian blur in pixels, 0 < sigma <= 8 (default 1.6).",
     )
+    peak: float | None = Field(
+        default=None,
+        ge=0.1,
+        le=1e6,
+        description="poisson, mixed: photons that a pixel at full level stands for, 0.1..1000000 (default 30).",
+    )
+    length_px: float | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="motion_blur, mixed: length of the path in pixels, 1..64 (default 9).",
+    )
+    angle_deg: float | None = Field(
+        default=None,
+        ge=-180,
+        le=180,
+        description="motion_blur, mixed: direction of the path in degrees, -180..180, from the x axis towards the top; "
+        "without it each patch has a direction of its own.",
+    )
+    radius_px: float | None = Field(
+        default=None,
+        ge=0.75,
+        le=32,
+        description="defocus, mixed: radius of the disc in pixels, 0.75..32 (default 2.5).",
+    )
     noise_sigma: float | None = Field(
         default=None,
         ge=0,
         le=100,
-        description="deblur: standard deviation of the noise after the blur in 8-bit levels, 0..100 (default 2).",
+        description="deblur, motion_blur, defocus: standard deviation of the noise after the blur in 8-bit levels, "
+        "0..100 (default 2).",
     )
     quality: int | None = Field(
         default=None,
         ge=1,
         le=95,
         description="jpeg, mixed: quality of the compression, 1..95 (default 30; mixed 20).",
+    )
+    members: tuple[MemberName, ...] | None = Field(
+        default=None,
+        strict=False,
+        min_length=2,
+        description=f"mixed: two or more of {', '.join(MEMBERS)}, each once (default {', '.join(DEFAULT_MEMBERS)}).",
+        json_schema_extra={"uniqueItems": True},
     )
     channels: Channels = Field(default=3, description="1 (luma) or 3 (colour).")
     data: DataField = Field(
@@ -172,10 +228,30 @@ class TaskSection(Section):
             if self.kind not in kinds and getattr(self, option) is not None:
                 raise fault(
                     option,
-                    f"belongs to {' and '.join(kinds)}, not to {self.kind}.",
+                    f"belongs to {_listed(tuple(kinds))}, not to {self.kind}.",
                     f"Remove it; {self.kind} takes {_listed(TASK_OPTIONS[self.kind])}.",
                 )
         return self
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> TaskSection:
+        members = self.mixture
+        if len(set(members)) < len(members):
+            raise fault("members", f"[{', '.join(members)}] names one of them twice.", "Name each member once.")
+        for name, member in MEMBERS.items() if self.kind == "mixed" else ():
+            for option in member.options:
+                if name not in members and getattr(self, option) is not None:
+                    raise fault(
+                        option,
+                        f"belongs to the member {name}, which is not mixed in.",
+                        f"Remove it, or write members: [{', '.join((*members, name))}].",
+                    )
+        return self
+
+    @property
+    def mixture(self) -> tuple[str, ...]:
+        """The members of a mixed task."""
+        return DEFAULT_MEMBERS if self.members is None else self.members
 
     @property
     def scale(self) -> int:
@@ -187,10 +263,14 @@ class TaskSection(Section):
         """Whether each patch's degradation is known: it is drawn from several, and not given as files."""
         return self.kind == "mixed" and self.data.train_degraded is None
 
-    def options(self) -> dict[str, float | int]:
-        """Return the options of this kind, defaults filled in."""
+    def options(self) -> dict[str, Option]:
+        """Return the options of this kind, defaults filled in; what is drawn or not mixed in is left out."""
         defaults = {**_DEFAULTS, **_DEFAULTS_OF_KIND.get(self.kind, {})}
-        return {option: _given(getattr(self, option), defaults[option]) for option in TASK_OPTIONS[self.kind]}
+        names = TASK_OPTIONS[self.kind]
+        if self.kind == "mixed":
+            names = (*options_of(self.mixture), "members")
+        values = {option: _given(getattr(self, option), defaults[option]) for option in names}
+        return {option: value for option, value in values.items() if value is not None}
 
 
 def _listed(words: tuple[str, ...]) -> str:
@@ -227,10 +307,35 @@ def _limit(value: Any) -> Any:
     return value if isinstance(value, dict | Limit) else {"max": value}
 
 
+class LatencyLimit(Limit):
+    """An upper limit on the latency, the input size that it holds for, and what runs the network where."""
+
+    runtime: Literal["torch", "compile", "onnxruntime"] = Field(
+        default="torch",
+        description="What runs the network while it is timed: torch (eager), compile (torch.compile) or onnxruntime.",
+    )
+    device: str = Field(
+        default="cpu",
+        pattern=r"^(cpu|cuda:\d+)$",
+        description="Where the latency is measured: cpu, or cuda:0, cuda:1, …",
+    )
+
+    @model_validator(mode="after")
+    def _runtime_runs_there(self) -> LatencyLimit:
+        if self.runtime == "onnxruntime" and self.device != "cpu":
+            raise fault(
+                "device", f"{self.device} and runtime onnxruntime do not go together.", "ONNX Runtime is timed on cpu."
+            )
+        return self
+
+
 _NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": 0}
 _MAX_SCHEMA = {"type": "object", "properties": {"max": _NUMBER_SCHEMA}, "additionalProperties": False}
 SizedLimit = Annotated[
     Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, Limit.model_json_schema()]})
+]
+LatencyField = Annotated[
+    LatencyLimit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, LatencyLimit.model_json_schema()]})
 ]
 PlainLimit = Annotated[Limit, BeforeValidator(_limit), WithJsonSchema({"anyOf": [_NUMBER_SCHEMA, _MAX_SCHEMA]})]
 
@@ -243,8 +348,8 @@ class BudgetSection(Section):
         default=Limit(),
         description="Multiply-accumulates of one forward pass, in units of 1e9 (FLOPs are twice that).",
     )
-    latency_ms: SizedLimit = Field(
-        default=Limit(),
+    latency_ms: LatencyField = Field(
+        default=LatencyLimit(),
         description="Median time of one forward pass, in ms; the upper end of its interval counts.",
     )
     peak_mem_mib: PlainLimit = Field(
@@ -284,6 +389,8 @@ def _size(at: tuple[int, int]) -> InputSize:
 # Training and search ------------------------------------------------------------------------------
 
 Steps = Annotated[int, Field(ge=1, le=10_000_000)]
+WITHIN_STRATA = "within_strata"
+"""How promotions compare candidates where the file says nothing (ADR 8)."""
 
 
 class ProxySection(Section):
@@ -316,6 +423,26 @@ class ProxySection(Section):
         description="Weight of what teaches routers which expert is for which degradation, 0..1; mixed tasks only.",
     )
 
+    rank_by: Literal["within_strata", "extrapolated", "value"] = Field(
+        default=WITHIN_STRATA,
+        description="What promotions compare is within_strata (quality, among equal `levels`), extrapolated (what "
+        "`predictor` expects at the last rung, among all) or value (quality, among all).",
+    )
+    predictor: Folder | None = Field(
+        default=None,
+        description="rank_by extrapolated: the file predictor.json of a calibration, relative to the experiment file.",
+    )
+
+    @model_validator(mode="after")
+    def _predictor_where_it_counts(self) -> ProxySection:
+        if self.rank_by == "extrapolated" and self.predictor is None:
+            raise fault(
+                "rank_by",
+                "extrapolated needs a predictor.",
+                "Name its file under proxy.predictor; `hfir-search calibrate` writes one.",
+            )
+        return self
+
     @model_validator(mode="after")
     def _rungs_rise(self) -> ProxySection:
         if any(a >= b for a, b in pairwise(self.rungs)):
@@ -347,8 +474,9 @@ Amount = Annotated[int, Field(ge=1), BeforeValidator(_amount), WithJsonSchema(_A
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
-    sampler: Literal["auto", "tpe", "nsga2", "random"] = Field(
-        default="auto", description="The sampler is auto, tpe, nsga2 or random."
+    sampler: Literal["auto", "random", "qmc", "tpe", "nsga2", "nsga3", "gp", "evolution", "local"] = Field(
+        default="auto",
+        description="The sampler is auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
     )
     trials: int = Field(
         default=48,
@@ -448,6 +576,72 @@ class DeploySection(Section):
         return self
 
 
+# What a run is compared with ------------------------------------------------------------------------
+
+NETWORKS = ("bicubic", "fsrcnn", "edsr", "rep_stack")
+"""The reference networks that are built in: names in `search.references.networks.BUILT_IN`."""
+
+
+class ReferenceSection(Section):
+    """A network to compare with: a built-in one (`network`), or any torch.nn.Module by its import path (`module`)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["network"]}, {"required": ["module"]}],
+            "dependentRequired": {"path": ["module"]},
+        }
+    )
+
+    name: str = Field(
+        default="",
+        pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$",
+        max_length=64,
+        description="What it is called in tables and figures: letters and digits, then also '.', '_' and '-', at most "
+        "64 in all (default: its network, or the factory of its module).",
+    )
+    network: Literal["bicubic", "fsrcnn", "edsr", "rep_stack"] | None = Field(
+        default=None, description="The network is bicubic, fsrcnn, edsr or rep_stack."
+    )
+    module: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$",
+        description="Import path of a factory, package.module:Factory: my_net:MyNet for my_net.py beside the file.",
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments of the network or the factory: args: {width: 32}."
+    )
+    path: Folder | None = Field(
+        default=None,
+        description="Folder where the module is looked for before installed packages, relative to the experiment file "
+        "(default: the file's own).",
+    )
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> ReferenceSection:
+        if (self.network is None) == (self.module is None):
+            problem = "names both a network and a module." if self.network else "names neither a network nor a module."
+            raise fault(
+                "", problem, f"Write one of them: network ({', '.join(NETWORKS)}), or module (package.mod:Net)."
+            )
+        if self.path is not None and self.module is None:
+            raise fault("path", "belongs to a module, not to a built-in network.", "Remove it.")
+        return self
+
+    @property
+    def called(self) -> str:
+        """What it is called: its name, or else its network or factory."""
+        return self.name or self.network or str(self.module).rpartition(":")[2]
+
+
+def _reference(value: Any) -> Any:
+    """Turn the short form of a reference, a built-in network alone, into the long one."""
+    return {"network": value} if isinstance(value, str) else value
+
+
+_REFERENCE_SCHEMA = {"anyOf": [{"enum": list(NETWORKS)}, ReferenceSection.model_json_schema()]}
+ReferenceField = Annotated[ReferenceSection, BeforeValidator(_reference), WithJsonSchema(_REFERENCE_SCHEMA)]
+
+
 # The whole file -----------------------------------------------------------------------------------
 
 Objectives = tuple[Literal["psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"], ...]
@@ -481,6 +675,12 @@ class ExperimentFile(Section):
     search: SearchSection = Field(default=SearchSection(), description="How candidates are proposed.")
     execution: ExecutionSection = Field(default=ExecutionSection(), description="Where the work runs.")
     deploy: DeploySection = Field(default=DeploySection(), description="Which presets are written.")
+    references: tuple[ReferenceField, ...] = Field(
+        default=(),
+        strict=False,
+        description="Networks to compare with, a list: fsrcnn, or {name: edsr-s, network: edsr, args: {width: 32}}, or "
+        "{module: my_net:MyNet}.",
+    )
 
     @model_validator(mode="after")
     def _routing_is_supervised_by_labels(self) -> ExperimentFile:
@@ -492,6 +692,24 @@ class ExperimentFile(Section):
                 f"{weight:g} asks for the degradation of each patch, which {silent} not tell.",
                 "Only task mixed, its degradations made here, has labels: choose it, or remove routing_supervision.",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _what_is_extrapolated_is_an_objective(self) -> ExperimentFile:
+        if self.proxy.rank_by == "extrapolated" and {"psnr_db", "ssim"} & set(self.objectives) != {"psnr_db"}:
+            raise fault(
+                "proxy.rank_by",
+                "extrapolated expects a PSNR, which is not the one quality among the objectives.",
+                "Let objectives name psnr_db and not ssim, or choose within_strata.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _references_have_names_of_their_own(self) -> ExperimentFile:
+        names = [reference.called for reference in self.references]
+        twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
+        if twice is not None:
+            raise fault("references", f"two are called {twice}.", "Give each a name of its own: {name: …, network: …}.")
         return self
 
     @model_validator(mode="after")

@@ -339,6 +339,7 @@ def _card(study: Study, plan: EvaluationPlan, trial: Trial, role: str, name: str
             "seed": trial.seed,
             "versions": dict(baseline["versions"]),
         },
+        **({"photographs": baseline["photographs"]} if "photographs" in baseline else {}),
     }
 
 

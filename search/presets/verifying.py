@@ -27,6 +27,7 @@ from search.evaluation.latency import measure_latency
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality
+from search.evaluation.runtimes import device_of, runtime_of
 from search.experiment.sections import TaskSection
 from search.presets.exporting import SAME_PSNR_DB, read_card
 from search.types import InputError, InputSize, Latency
@@ -35,7 +36,7 @@ SAME_MEMORY = 0.02
 """Share by which peak memory may differ: versions of torch allocate differently."""
 SAME_LATENCY = 0.1
 """Share by which a latency on the same machine may differ; more only counts where the intervals are apart too."""
-_NOISY = ("denoise", "deblur", "mixed")
+_NOISY = ("denoise", "poisson", "deblur", "motion_blur", "defocus", "mixed")
 """Tasks whose validation photographs depend on a seed."""
 
 
@@ -117,7 +118,9 @@ def _network(folder: Path, card: Mapping[str, Any], model: HydraFusionIR) -> Ite
         yield _memory(f"peak memory (MiB) at {at}", measured["peak_mem_mib"], peak_memory_mib(model, _size(at)))
     recorded = conditions.get("latency")
     if measured.get("latency_ms") is not None and recorded:
-        yield _latency(measured, recorded, measure_latency(model, _size(recorded["at"]), recorded["threads"]))
+        runtime, device = runtime_of(recorded.get("runtime", "")), device_of(recorded.get("device", "cpu"))
+        here = measure_latency(model, _size(recorded["at"]), recorded["threads"], runtime=runtime, device=device)
+        yield _latency(measured, recorded, here)
 
 
 def _files(folder: Path, card: Mapping[str, Any]) -> Iterator[Comparison]:

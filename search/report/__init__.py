@@ -21,6 +21,7 @@ from search.report.figures import (
 from search.report.intervals import Interval
 from search.report.page import render_page, write_all, write_report
 from search.report.preference import Preference
+from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.selection import PRESETS, Exclusion, Selection, choose_presets, select
 from search.report.status import RunStatus, read_status
 from search.report.tables import (
@@ -31,6 +32,7 @@ from search.report.tables import (
     front_trials,
     funnel,
     load_run,
+    references_frame,
     trials_frame,
     write_atomically,
     write_tables,
@@ -58,11 +60,14 @@ __all__ = [
     "Run",
     "RunStatus",
     "Selection",
+    "Standing",
     "Wish",
     "choose_presets",
     "compare_runs",
     "conditions",
+    "describe_made",
     "describe_network",
+    "describe_standing",
     "describe_task",
     "draw_comparison",
     "draw_experts",
@@ -78,11 +83,13 @@ __all__ = [
     "merged_bands",
     "parse_wishes",
     "read_status",
+    "references_frame",
     "render_page",
     "save_experts",
     "save_figures",
     "save_front",
     "select",
+    "standings",
     "trials_frame",
     "write_all",
     "write_atomically",

@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 
 from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
+from search.report.references import standings
 from search.report.seeds import estimate
 from search.report.selection import choose_presets
 from search.report.tables import front_trials, write_atomically
@@ -40,7 +41,7 @@ from search.report.words import (
     limits,
     quality_objective,
 )
-from search.types import OBJECTIVES, Study, Trial, TrialState
+from search.types import OBJECTIVES, Reference, Study, Trial, TrialState
 
 FORMATS = ("png", "svg", "pdf")
 """Formats that figures are written in."""
@@ -62,6 +63,7 @@ class Theme:
     dominated: str
     stopped: str
     baseline: str
+    reference: str
 
 
 LIGHT = Theme(
@@ -74,6 +76,7 @@ LIGHT = Theme(
     dominated="#8b929a",
     stopped="#a9afb7",
     baseline="#007a58",
+    reference="#a3447f",
 )
 DARK = Theme(
     paper="#171a1f",
@@ -85,6 +88,7 @@ DARK = Theme(
     dominated="#8b929a",
     stopped="#6d757f",
     baseline="#2fbf97",
+    reference="#e29ac4",
 )
 
 
@@ -99,6 +103,7 @@ class Points:
         stopped: Left behind at a rung: their quality is of fewer steps.
         floor: The lowest quality that is worth its space; stopped trials below it are not drawn.
         baseline: The quality of doing nothing, where it is known.
+        references: Networks that the run is compared with, trained through all rungs; bicubic is the baseline's line.
     """
 
     quality: str
@@ -107,12 +112,18 @@ class Points:
     stopped: tuple[Trial, ...]
     floor: float
     baseline: float | None
+    references: tuple[Reference, ...] = ()
 
     @property
     def shown(self) -> tuple[Trial, ...]:
         """Every trial that is drawn."""
         seen = tuple(t for t in self.stopped if _of(t, self.quality) >= self.floor)
         return (*self.front, *self.dominated, *seen)
+
+    @property
+    def shown_references(self) -> tuple[Reference, ...]:
+        """Every reference that is drawn."""
+        return tuple(r for r in self.references if _of(r, self.quality) >= self.floor)
 
 
 def draw_front(study: Study, theme: Theme = LIGHT) -> Figure:
@@ -283,7 +294,16 @@ def points_of(study: Study, cost: str) -> Points:
         stopped=stopped,
         floor=_floor([_of(t, quality) for t in complete], baseline),
         baseline=baseline,
+        references=tuple(
+            r for r in drawn_references(study) if r.value(quality) is not None and r.value(cost) is not None
+        ),
     )
+
+
+def drawn_references(study: Study) -> list[Reference]:
+    """Return the references that are points of a figure: trained like the candidates; bicubic is a line already."""
+    done = [standing.reference for standing in standings(study) if standing.is_done]
+    return [reference for reference in done if reference.made.get("network") != "bicubic"]
 
 
 def _floor(qualities: Sequence[float], baseline: float | None) -> float:
@@ -310,14 +330,19 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     _scatter(axes, others, cost, points.quality, "front, by another cost", **hollow)
     _draw_intervals(axes, points, cost, theme)
     _mark_knee(axes, study, cost, points.quality, theme)
+    _draw_references(axes, points, cost, theme)
     _limit_axes(axes, points, cost)
     labels = _Labels(axes)
-    labels.avoid_points([(_of(t, cost), _of(t, points.quality)) for t in points.shown])
+    marked = (*points.shown, *points.shown_references)
+    labels.avoid_points([(_of(t, cost), _of(t, points.quality)) for t in marked])
     labels.avoid_line(line)
     if points.baseline is not None:
         labels.avoid_line([(x, points.baseline) for x in axes.get_xlim()])
     _label_presets(axes, study, cost, points.quality, theme, labels)
     _draw_baseline(axes, study, points.quality, theme, labels)
+    for reference in points.shown_references:
+        anchor = _of(reference, cost), _of(reference, points.quality)
+        labels.place(reference.name, anchor, color=theme.reference)
     if not points.front:
         say(axes, "no candidate is complete yet", theme)
 
@@ -339,6 +364,16 @@ def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
         members = [t for t in shown if _steps(t) == step]
         marker = "v^<>"[min(place, 3)]
         _scatter(axes, members, cost, points.quality, label, color=theme.stopped, s=18, zorder=2, marker=marker)
+
+
+def _draw_references(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
+    """Draw the networks that the run is compared with; those far below are named in the legend instead."""
+    hidden = [r.name for r in points.references if r not in points.shown_references]
+    label = "reference" + (f" (below the axis: {', '.join(hidden)})" if hidden else "")
+    x, y = ([_of(r, name) for r in points.shown_references] for name in (cost, points.quality))
+    if points.references:
+        style = {"color": theme.reference, "s": 58, "zorder": 5, "marker": "X", "edgecolors": theme.paper}
+        axes.scatter(x, y, label=label, linewidths=1.0, **style)
 
 
 def _on_line(points: Points, cost: str) -> list[Trial]:
@@ -376,8 +411,9 @@ def _mark_knee(axes: Axes, study: Study, cost: str, quality: str, theme: Theme) 
 
 def _limit_axes(axes: Axes, points: Points, cost: str) -> None:
     """Leave room around the points, and above them for labels."""
-    costs = [_of(t, cost) for t in points.shown]
-    qualities = [_of(t, points.quality) for t in points.shown]
+    shown = (*points.shown, *points.shown_references)
+    costs = [_of(t, cost) for t in shown]
+    qualities = [_of(t, points.quality) for t in shown]
     qualities += [] if points.baseline is None else [points.baseline]
     if costs:
         room = max((max(costs) / min(costs)) ** 0.07, 1.06)
@@ -659,7 +695,7 @@ def _legend(canvas: Figure, panels: Sequence[Axes], theme: Theme, *, y: float, c
 
 def _legend_place(name: str) -> int:
     """Order a legend's entries by what matters."""
-    order = ("front", "on the front", "knee", "complete", "stopped", "other")
+    order = ("front", "on the front", "knee", "reference", "complete", "stopped", "other")
     places = [place for place, start in enumerate(order) if name.startswith(start)]
     return places[0] if places else len(order)
 
@@ -681,11 +717,12 @@ def _cost_label(study: Study, cost: str) -> str:
     return f"{label}, {at.replace('x', '×')} input" if at else label
 
 
-def _of(trial: Trial, objective: str) -> float:
+def _of(network: Trial | Reference, objective: str) -> float:
     """Return a figure that is known to be there."""
-    value = trial.value(objective)
+    value = network.value(objective)
     if value is None:
-        raise ValueError(f"trial {trial.number} has no {objective}: leave it out of this panel.")
+        name = f"trial {network.number}" if isinstance(network, Trial) else network.name
+        raise ValueError(f"{name} has no {objective}: leave it out of this panel.")
     return value
 
 

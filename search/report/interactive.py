@@ -15,7 +15,8 @@ from plotly.offline import get_plotlyjs
 
 from search.certainty import front_probabilities, quality_of
 from search.report.explain import FrontExplanation, Neighbour, explain_front
-from search.report.figures import hypervolume_growth
+from search.report.figures import drawn_references, hypervolume_growth
+from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.seeds import estimate
 from search.report.selection import choose_presets
 from search.report.tables import dimension_names
@@ -50,6 +51,7 @@ def page_data(study: Study, explanation: FrontExplanation | None = None) -> dict
         "front": [member.trial.number for member in members],
         "neighbours": {str(member.trial.number): [_neighbour(n) for n in member.neighbours] for member in members},
         "trials": _columns(shown) | _certainty(study, shown),
+        "references": [_reference(study, s) for s in standings(study) if s.reference in drawn_references(study)],
         "volume": _volume(study),
         "parallel": _parallel(study, parallel_trials(study)),
     }
@@ -124,6 +126,18 @@ def _certainty(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
         "interval_words": ["" if e is None else str(e) for e in known],
         "mean": [_short(e.mean) if e is not None and e.seeds > 1 else None for e in known],
         "on_front": [_short(shares.get(t.number)) for t in trials],
+    }
+
+
+def _reference(study: Study, standing: Standing) -> dict[str, Any]:
+    reference = standing.reference
+    latency = None if reference.cost is None else reference.cost.latency
+    return {
+        "name": reference.name,
+        "words": describe_made(dict(reference.made)),
+        "standing": describe_standing(study, standing),
+        "values": {name: _short(reference.value(name)) for name in OBJECTIVES},
+        "latency": None if latency is None else [_short(latency.low_ms), _short(latency.high_ms)],
     }
 
 

@@ -73,9 +73,21 @@ def interval_of(resampled: Floats) -> Interval:
     return Interval(float(low), float(high))
 
 
+def difference(one: Sequence[float], other: Sequence[float]) -> Interval | None:
+    """Return the interval of the mean difference, `other` less `one`, image by image, in their unit.
+
+    None where no interval can be had: fewer than two images, or a figure that is not finite.
+
+    Raises:
+        ValueError: If the two are not of one length.
+    """
+    differences = np.array([b - a for a, b in zip(one, other, strict=True)], dtype=np.float64)
+    if len(differences) < 2 or not np.isfinite(differences).all():
+        return None
+    return interval_of(resampled_means(differences[:, None], draws(len(differences)))[:, 0])
+
+
 def difference_db(one: Measurement, other: Measurement) -> Interval | None:
     """Return the interval of a PSNR difference in dB, `other` less `one`, image by image; None where there is none."""
     table = per_image_table([one, other])
-    if table is None:
-        return None
-    return interval_of(resampled_means(table[:, 1:] - table[:, :1], draws(len(table)))[:, 0])
+    return None if table is None else difference(table[:, 0].tolist(), table[:, 1].tolist())

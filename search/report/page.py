@@ -47,6 +47,7 @@ from search.report.figures import DARK, LIGHT, Theme, render, save_front
 from search.report.importance import Importance, importances
 from search.report.interactive import packed_data, packed_plotly, parallel_trials
 from search.report.pictures import read_pictures
+from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.seeds import estimate
 from search.report.selection import PRESETS, choose_presets
 from search.report.steps import front_steps
@@ -67,7 +68,7 @@ from search.report.words import (
     limits,
     quality_objective,
 )
-from search.types import OBJECTIVES, Cost, Study, Trial, TrialState, cost_from_json
+from search.types import OBJECTIVES, Cost, Reference, Study, Trial, TrialState, cost_from_json
 
 SHOWN = ("psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib")
 """Figures that the tables show, whichever the run searched over."""
@@ -125,9 +126,9 @@ class Picture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A candidate that failed: its line and its traceback, without the machine's folders."""
+    """A candidate or a reference that failed: its line and its traceback, without the machine's folders."""
 
-    number: int
+    title: str
     reason: str
     trace: str
 
@@ -176,9 +177,11 @@ def _view(study: Study) -> dict[str, Any]:
         "figures": any(trial.measurements for trial in study.trials),
         "front": _front_table(study, members),
         "upgrades": front_steps(explanation),
+        "references": _reference_table(study),
         "funnel": _funnel(study),
         "lines": len(parallel_trials(study)),
         "agreement": _agreement_table(study),
+        "calibration": str(study.facts.get("calibration", "")),
         "importance": _importance_table(found),
         "importance_of": [_importance_words(importance) for importance in found],
         "photographs": read_pictures(study.folder),
@@ -330,6 +333,24 @@ def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict
     return columns
 
 
+def _reference_table(study: Study) -> Table:
+    """Return a row for each network that the run is compared with."""
+    columns = ["reference", "against the front", *_labels(study), "steps", "network", "budget"]
+    return _table("references", columns, [_reference_row(study, standing) for standing in standings(study)])
+
+
+def _reference_row(study: Study, standing: Standing) -> tuple[Cell, ...]:
+    reference = standing.reference
+    return (
+        text_cell(reference.name),
+        text_cell(describe_standing(study, standing)),
+        *_figures(study, reference),
+        count_cell(None if reference.last is None else reference.last.step),
+        text_cell(describe_made(dict(reference.made))),
+        text_cell("–" if reference.cost is None else f"over: {reference.over}" if reference.over else "kept"),
+    )
+
+
 def _trials_table(study: Study) -> Table:
     columns = ["trial", "state", *_labels(study), "steps", "network", "reason"]
     rows = [
@@ -394,19 +415,8 @@ def _importance_words(importance: Importance) -> str:
 
 
 def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
-    words = (
-        "95 %",
-        "preset",
-        "state",
-        "network",
-        "reason",
-        "stage",
-        "judgement",
-        "load",
-        "dimension",
-        "the best is the same",
-    )
-    return table(name, columns, rows, words=words)
+    words = {"preset", "state", "network", "reason", "stage", "judgement", "load", "dimension", "the best is the same"}
+    return table(name, columns, rows, words=words | {"reference", "against the front", "budget", "95 %"})
 
 
 def _labels(study: Study) -> list[str]:
@@ -417,7 +427,7 @@ def _labels(study: Study) -> list[str]:
     return labels
 
 
-def _figures(study: Study, trial: Trial) -> list[Cell]:
+def _figures(study: Study, trial: Trial | Reference) -> list[Cell]:
     quality = quality_objective(study)
     cells = [number_cell(name, trial.value(name)) for name in SHOWN]
     baseline, value = baseline_value(study, quality), trial.value(quality)
@@ -480,7 +490,9 @@ def _withdrawn(study: Study) -> list[tuple[str, str]]:
 
 def _failures(study: Study) -> list[Failure]:
     failed = study.in_state(TrialState.FAILED)
-    return [Failure(number=t.number, reason=t.reason, trace=_without_folders(t.failure)) for t in failed]
+    named = [(f"Trial {t.number}", t.reason, t.failure) for t in failed]
+    named += [(f"Reference {r.name}", r.reason, r.failure) for r in study.references if r.reason]
+    return [Failure(title=title, reason=reason, trace=_without_folders(trace)) for title, reason, trace in named]
 
 
 def _without_folders(trace: str) -> str:

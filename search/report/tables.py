@@ -23,7 +23,7 @@ from search.pareto import pareto_front
 from search.report.seeds import estimate
 from search.report.words import baseline_value, limits
 from search.store import read_study
-from search.types import OBJECTIVES, Study, Trial, TrialState
+from search.types import OBJECTIVES, Reference, Study, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +42,13 @@ class Column:
 
 
 COLUMNS: Mapping[str, Column] = {
-    "trial": Column("Int64", "", "number of the candidate"),
-    "state": Column("string", "", "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING"),
+    "trial": Column("Int64", "", "number of the candidate; missing for a reference"),
+    "name": Column("string", "", "of a network that the run is compared with; missing for candidates"),
+    "state": Column(
+        "string",
+        "",
+        "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING; REFERENCE for what is no candidate of the search",
+    ),
     "reason": Column("string", "", "why it is in that state; what is doubtful about a COMPLETE one; empty otherwise"),
     "key": Column("string", "", "16 hexadecimal digits that name its point of the space"),
     "psnr_db": Column("float64", "dB", "mean over the validation photographs, at the last rung that it reached"),
@@ -89,6 +94,9 @@ COLUMNS: Mapping[str, Column] = {
 }
 """Every column, in order; `space.<name>` stands for all dimensions of the space."""
 
+REFERENCE = "REFERENCE"
+"""What stands in the column `state` of a network that is no candidate."""
+
 _OVER = re.compile(rf"\b({'|'.join(OBJECTIVES)}) \S+ > ")
 """How a reason names the limit that a candidate is over, e.g. `macs_g 8.109 > 8`."""
 
@@ -108,6 +116,11 @@ class Run:
     study: Study
     trials: pd.DataFrame
     front: pd.DataFrame
+
+    @property
+    def references(self) -> pd.DataFrame:
+        """The networks that the run is compared with, as `references_frame` gives them."""
+        return references_frame(self.study)
 
     @property
     def baseline_psnr_db(self) -> float | None:
@@ -143,6 +156,11 @@ def trials_frame(study: Study) -> pd.DataFrame:
     return _frame(study, study.trials)
 
 
+def references_frame(study: Study) -> pd.DataFrame:
+    """Return one row for each network that the run is compared with, with the columns of `trials_frame`."""
+    return _frame(study, study.references)
+
+
 def front_frame(study: Study) -> pd.DataFrame:
     """Return the rows of the complete candidates that no other beats, from cheap to dear."""
     return _frame(study, front_trials(study))
@@ -156,10 +174,12 @@ def front_trials(study: Study) -> tuple[Trial, ...]:
 def write_tables(study: Study) -> list[Path]:
     """Write `trials.csv`, `trials.parquet` and `front.csv` into the run's folder, each whole or not at all.
 
+    The first two hold the references below the candidates.
+
     Returns:
         The files' paths.
     """
-    trials = trials_frame(study)
+    trials = _frame(study, (*study.trials, *study.references))
     parquet = BytesIO()
     trials.to_parquet(parquet, index=False)
     contents = {
@@ -213,9 +233,9 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not p.isdigit(), int(p) if p.isdigit() else 0, p) for p in parts]
 
 
-def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
+def _frame(study: Study, networks: Sequence[Trial | Reference]) -> pd.DataFrame:
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
-    rows = [_row(trial) | _certainty(trial, shares) for trial in trials]
+    rows = [_row(network) | _certainty(network, shares) for network in networks]
     columns: dict[str, Any] = {
         name: pd.array([row[name] for row in rows], dtype=_dtype(column.dtype))
         for name, column in COLUMNS.items()
@@ -223,31 +243,40 @@ def _frame(study: Study, trials: Sequence[Trial]) -> pd.DataFrame:
     }
     for name in dimension_names(study):
         dtype = _common_dtype(trial.genotype.values.get(name) for trial in study.trials)
-        columns[f"space.{name}"] = _dimension([t.genotype.values.get(name) for t in trials], dtype)
+        values = [network.genotype.values.get(name) if isinstance(network, Trial) else None for network in networks]
+        columns[f"space.{name}"] = _dimension(values, dtype)
     columns["config"] = pd.array([row["config"] for row in rows], dtype=_dtype("string"))
     return pd.DataFrame(columns)
 
 
-def _row(trial: Trial) -> dict[str, Any]:
-    last = trial.last
+def _row(network: Trial | Reference) -> dict[str, Any]:
+    last = network.last
     uses = () if last is None else last.experts
     return {
+        **(_trial_fields(network) if isinstance(network, Trial) else _reference_fields(network)),
+        **{name: network.value(name) for name in OBJECTIVES},
+        "steps": None if last is None else last.step,
+        "train_s": None if last is None else last.elapsed_s,
+        "expert_load_entropy": min((use.load_entropy for use in uses), default=None),
+        "expert_dead": sum(len(use.dead) for use in uses) if uses else None,
+    }
+
+
+def _trial_fields(trial: Trial) -> dict[str, Any]:
+    return {
         "trial": trial.number,
+        "name": None,
         "state": trial.state.value,
         "reason": trial.reason,
         "key": trial.key,
-        **{name: trial.value(name) for name in OBJECTIVES},
-        "steps": None if last is None else last.step,
-        "train_s": None if last is None else last.elapsed_s,
         "seed": trial.seed,
-        "expert_load_entropy": min((use.load_entropy for use in uses), default=None),
-        "expert_dead": sum(len(use.dead) for use in uses) if uses else None,
         "config": None if trial.config is None else json.dumps(dict(trial.config)),
     }
 
 
-def _certainty(trial: Trial, shares: Mapping[int, float]) -> dict[str, Any]:
-    known = estimate(trial)
+def _certainty(network: Trial | Reference, shares: Mapping[int, float]) -> dict[str, Any]:
+    """Return what is known of a network's quality beyond one figure; of references, nothing."""
+    known = estimate(network) if isinstance(network, Trial) else None
     interval = None if known is None else known.interval
     return {
         "seeds": None if known is None else known.seeds,
@@ -255,8 +284,25 @@ def _certainty(trial: Trial, shares: Mapping[int, float]) -> dict[str, Any]:
         "psnr_low_db": None if interval is None else interval.low,
         "psnr_high_db": None if interval is None else interval.high,
         "psnr_interval": None if known is None else known.over or None,
-        "front_probability": shares.get(trial.number),
+        "front_probability": shares.get(network.number) if isinstance(network, Trial) else None,
     }
+
+
+def _reference_fields(reference: Reference) -> dict[str, Any]:
+    return {
+        "trial": None,
+        "name": reference.name,
+        "state": REFERENCE,
+        "reason": reference.reason or "; ".join(part for part in (reference.over, _doubt(reference)) if part),
+        "key": None,
+        "seed": None,
+        "config": None,
+    }
+
+
+def _doubt(reference: Reference) -> str:
+    latency = None if reference.cost is None else reference.cost.latency
+    return "" if latency is None else latency.doubt
 
 
 def _common_dtype(values: Iterable[Any]) -> str:

@@ -91,12 +91,34 @@ def describe_task(study: Study) -> str:
         "denoise": f"Denoising, σ = {task.get('sigma', 25):g}",
         "deblur": f"Deblurring, σ = {task.get('blur_sigma_px', 1.6):g} px, noise {task.get('noise_sigma', 2):g}",
         "jpeg": f"JPEG artefact removal, quality {task.get('quality', 30)}",
-        "mixed": (
-            f"Mixed degradations: lost detail, noise σ = {task.get('sigma', 25):g}, "
-            f"blur σ = {task.get('blur_sigma_px', 1.6):g} px, JPEG quality {task.get('quality', 20)}"
-        ),
+        "poisson": f"Photon noise removal, peak {task.get('peak', 30):g} photons",
+        "motion_blur": f"Motion deblurring, {_motion(task)}, noise {task.get('noise_sigma', 2):g}",
+        "defocus": f"Defocus deblurring, r = {task.get('radius_px', 2.5):g} px, noise {task.get('noise_sigma', 2):g}",
+        "mixed": f"Mixed degradations: {', '.join(_member(name, task) for name in _members(task))}",
     }
     return texts.get(kind, kind.replace("_", " ").capitalize())
+
+
+def _members(task: Mapping[str, Any]) -> Sequence[str]:
+    return task.get("members") or ("texture", "denoise", "deblur", "artifact")
+
+
+def _member(name: str, task: Mapping[str, Any]) -> str:
+    texts = {
+        "texture": "lost detail",
+        "denoise": f"noise σ = {task.get('sigma', 25):g}",
+        "deblur": f"blur σ = {task.get('blur_sigma_px', 1.6):g} px",
+        "artifact": f"JPEG quality {task.get('quality', 20)}",
+        "poisson": f"photon noise of peak {task.get('peak', 30):g}",
+        "motion_blur": f"motion of {_motion(task)}",
+        "defocus": f"defocus r = {task.get('radius_px', 2.5):g} px",
+    }
+    return texts.get(name, name)
+
+
+def _motion(task: Mapping[str, Any]) -> str:
+    angle = task.get("angle_deg")
+    return f"{task.get('length_px', 9):g} px {'in any direction' if angle is None else f'at {angle:g}°'}"
 
 
 def describe_photographs(study: Study) -> str:
@@ -233,7 +255,7 @@ def _photographs(study: Study) -> str:
     if not facts:
         return ""
     data = _section(study, "task").get("data")
-    folder = data.get("folder") or data.get("train") if isinstance(data, Mapping) else data
+    folder = data.get("folder") or data.get("train") or data.get("root") if isinstance(data, Mapping) else data
     source = f"{PurePath(str(folder)).name}: " if folder else ""
     return (
         f"{source}{facts.get('train_images', 0)} to train on, "

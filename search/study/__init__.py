@@ -4,19 +4,23 @@ The run is a function of its records: `Director` looks at what the store holds a
 has it done. So a run that was stopped anywhere, by whatever, goes on from there, whoever carries out the steps.
 """
 
-from search.study.director import Director, Kind, Step
+from search.study.director import Director
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
+from search.study.references import References
 from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
+from search.study.steps import Job, Kind, Step
 from search.study.warm import WarmStart, warm_start
 
 __all__ = [
     "Director",
+    "Job",
     "Kind",
     "Onlooker",
     "Problem",
     "Progress",
+    "References",
     "Rules",
     "SearchRun",
     "Step",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import optuna
 
@@ -15,16 +14,19 @@ from hfir.errors import ConfigError
 from search.certainty import quality_of, to_replicate
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
-from search.executors import Outcome
+from search.executors import Outcome, value_of
 from search.pareto import pareto_front
-from search.samplers import GivenPoint, build_sampler, proposal_seed, propose
-from search.schedulers import promotions
-from search.store import RunStore
+from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
+from search.schedulers import WITHIN_LEVELS, promotions
+from search.store import REPLICATES, SETBACKS
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.patience import GROWTH, trained_since_growth
-from search.study.problem import Described, Problem
+from search.study.problem import Described, Problem, Ranked
+from search.study.records import Store
+from search.study.references import REFERENCE_KINDS, References
 from search.study.rules import Rules, failure_kind, is_retried
-from search.study.warm import enqueued_points, prior_count, prior_front
+from search.study.steps import Job, Kind, Step
+from search.study.warm import enqueued_points, prior_trials
 from search.types import (
     Cost,
     EvaluationError,
@@ -38,9 +40,6 @@ from search.types import (
     stable_hash,
     to_json,
 )
-
-J = TypeVar("J")
-R = TypeVar("R")
 
 log = logging.getLogger("search.study")
 
@@ -58,69 +57,51 @@ ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialSt
 """States that cost one of `search.trials`."""
 
 
-class Kind(StrEnum):
-    """What a step asks for; those with jobs are done by a method of an `Evaluator`."""
-
-    PROPOSE = "propose"
-    """Ask the sampler for one candidate; no job."""
-    LOOK = "look_at_data"
-    """Load the data once before anything is spent."""
-    ADMIT = "admit"
-    """Measure candidates with nothing else running."""
-    TRAIN = "train"
-    """Train candidates through a rung, side by side, the first first."""
-    REMEASURE = "remeasure"
-    """Measure members of the front again, with nothing else running."""
-    REPLICATE = "replicate"
-    """Train members of the front with further seeds, through all rungs, side by side."""
-    CLOSE = "close"
-    """Nothing is left to train: tell off who waits in vain; no job."""
-    FINISH = "finish"
-    """All is done; no job."""
-
-    @property
-    def method(self) -> str:
-        """The method of an `Evaluator` that does its jobs; a further seed is trained like any other."""
-        return "train" if self is Kind.REPLICATE else self.value
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What is to be done next.
-
-    Args:
-        kind: What.
-        phase: The same for an onlooker, in words.
-        jobs: For the workers; none where the driver does it by itself.
-    """
-
-    kind: Kind
-    phase: str
-    jobs: tuple[CandidateJob | None, ...] = ()
-
-
 class Director:
     """Decides a run's next step, and records what came of each.
 
     Args:
         problem: What is searched.
         store: The run's record.
+        references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
-        rules: For how long, and what is done about jobs that fail.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+        rules: For how long, what goes first, and what is done about jobs that fail.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, *, scalars: bool = False, rules: Rules | None = None) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        store: Store,
+        *,
+        references: References | None = None,
+        scalars: bool = False,
+        move: bool = False,
+        rules: Rules | None = None,
+    ) -> None:
         self.problem, self.store, self.rules = problem, store, rules or Rules()
         self._before_s = float(store.study().facts.get("elapsed_s", 0.0))
         self._begun = time.monotonic()
-        self._scalars = scalars
-        self._has_looked = False
+        self._references = references
+        self._scalars, self._move = scalars, move
+        self._host: str | None = None
 
     def next_step(self) -> Step | None:
         """Return what is to be done now; None where nothing is left."""
         study = self.store.study()
-        if not self._has_looked:
+        if self._host is None:
             return Step(kind=Kind.LOOK, phase="loading photographs", jobs=(None,))
+        foreign = self._foreign(study, self._host)
+        if foreign:
+            phase = f"measuring trial {foreign[0].number} on this machine"
+            return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._measuring_job(foreign[0]),))
+        trying = None if self._references is None else self._references.trying(study)
+        if trying is not None:
+            return trying
+        return self._searching(study) or self._finishing(study)
+
+    def _searching(self, study: Study) -> Step | None:
+        """Return what the search for candidates wants; None where it is over."""
         unmeasured = _unmeasured(study)
         if unmeasured and not self.is_out_of_time:
             phase = f"measuring trial {unmeasured[0].number}"
@@ -136,7 +117,12 @@ class Director:
             return Step(kind=Kind.PROPOSE, phase="proposing")
         if study.in_state(TrialState.RUNNING) or study.facts.get("closed") != self._closed(study):
             return Step(kind=Kind.CLOSE, phase="closing")
-        last = self._verification(study) or self._replication(study)
+        return None
+
+    def _finishing(self, study: Study) -> Step | None:
+        """Return what is left to do once the search is over: references, second measurements, further seeds."""
+        comparison = None if self._references is None else self._references.next_step(study)
+        last = comparison or self._verification(study) or self._replication(study)
         return last or (None if self.is_finished else Step(kind=Kind.FINISH, phase="done"))
 
     def ahead(self, running: Collection[int]) -> CandidateJob | None:
@@ -160,19 +146,24 @@ class Director:
                 return self._job(affordable[0], rung=rung + 1) if affordable else None
         return None
 
-    def take(self, kind: Kind, outcome: Outcome[CandidateJob | None, Any]) -> None:
+    def take(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Record the answer to a job; a failure is recorded, and the run goes on.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data cannot be used, or a network to compare with.
         """
+        if self._references is not None and kind in REFERENCE_KINDS:
+            self._references.take(kind, outcome)
+            return
         if kind is Kind.LOOK:
             self._keep_baseline(value_of(outcome))
             return
         if kind in (Kind.TRAIN, Kind.REPLICATE):
             self._note_time()
         trial = self._trial(outcome)
-        if outcome.error is not None:
+        if kind is Kind.REMEASURE and _host(trial) not in (None, self._host):
+            self._keep_move(trial, value_of(outcome))
+        elif outcome.error is not None:
             self._keep_failure(kind, trial, outcome)
         elif kind is Kind.REMEASURE:
             self._keep_verification(trial, value_of(outcome))
@@ -261,16 +252,16 @@ class Director:
             return GivenPoint(waiting[0])
         seed = proposal_seed(search.seed, index)
         if _dry(study) < DRY_BEFORE_RANDOM:
-            front = [t.genotype for t in pareto_front(study.trials, self.problem.objectives).members]
-            given = {point.key for point in enqueued}
-            own = sum(t.key not in given for t in study.trials)
-            return build_sampler(
-                search.sampler,
-                seed=seed,
-                index=own + prior_count(study.facts),
+            priors = prior_trials(study.facts)
+            request = Request(
+                trials=(*priors, *study.trials),
                 space=space,
-                front=front or prior_front(study.facts),
+                objectives=self.problem.objectives,
+                run_seed=search.seed,
+                index=index + len(priors) - len(seen & {point.key for point in enqueued}),
+                limits=self.problem.limits,
             )
+            return build_sampler(search.sampler, request)
         if space.size <= SMALL_SPACE:
             unseen = [g for g in space.enumerate() if g.key not in seen]
             return GivenPoint(unseen[seed % len(unseen)])
@@ -298,10 +289,10 @@ class Director:
     def _keep_admission(self, trial: Trial, admission: Admission) -> None:
         """Record a candidate's cost, and reject it where it is over a limit."""
         self.store.record_cost(trial.number, admission.cost, admission.margins)
-        doubt = _doubt(admission.cost)
-        if doubt:
-            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, doubt)
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
         if admission.reason:
+            doubt = _doubt(admission.cost)
             reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
             self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
         log.info("study=%s trial=%d rejected=%r", self.problem.name, trial.number, admission.reason)
@@ -326,7 +317,7 @@ class Director:
             rung=rung,
             keep=self.problem.proxy.keep,
             objectives=self.problem.objectives,
-            stratum=lambda t: t.genotype.values.get("levels"),
+            ranking=self.problem.ranking if isinstance(self.problem, Ranked) else WITHIN_LEVELS,
         )
 
     def _affordable(self, study: Study, trials: Sequence[Trial], rung: int) -> list[Trial]:
@@ -365,7 +356,7 @@ class Director:
     # -- failures ----------------------------------------------------------------------------------
 
     def _keep_failure(self, kind: Kind, trial: Trial, outcome: Outcome[Any, Any]) -> None:
-        """Record a failed job: to be done again, or the candidate's end, or a member's second measurement missed."""
+        """Record a failed job: to be done again, or the candidate's end, or a measurement or a seed missed."""
         error = outcome.error
         if error is None or isinstance(error, InputError):
             value_of(outcome)
@@ -373,16 +364,14 @@ class Director:
         reason = f"{failure_kind(error)}: {_first_line(error)}"
         if is_retried(error) and len(trial.setbacks) < self.rules.retries:
             log.warning("study=%s trial=%d again_after=%r", self.problem.name, trial.number, reason)
-            self.store.record_setback(trial, reason)
+            self.store.note(f"{SETBACKS}:{trial.number}", [*trial.setbacks, reason])
         elif kind is Kind.REMEASURE:
             log.warning("study=%s trial=%d not_measured_again=%r", self.problem.name, trial.number, reason)
             facts = self.store.study().facts
             self.store.note("unverified", dict(facts.get("unverified", {})) | {str(trial.number): reason})
-        elif kind is Kind.REPLICATE and outcome.job is not None:
-            log.warning(
-                "study=%s trial=%d seed=%d failed=%r", self.problem.name, trial.number, outcome.job.seed, reason
-            )
-            self.store.record_replicate(trial, Replicate(seed=outcome.job.seed, reason=reason))
+        elif kind is Kind.REPLICATE:
+            log.warning("study=%s trial=%d failed_again=%r", self.problem.name, trial.number, reason)
+            self._note_replicate(trial, Replicate(seed=outcome.job.seed, reason=reason))
         else:
             tries = len(trial.setbacks)
             reason += f" (tried {tries + 1} times)" if tries else ""
@@ -402,14 +391,44 @@ class Director:
         new = [dict(point.values) for point in self.rules.enqueued if point.key not in keys]
         if new:
             self.store.note("enqueued", [*known, *new])
+        if self._references is not None:
+            self._references.begin()
 
     def _keep_baseline(self, baseline: Baseline) -> None:
-        """Keep what the run is compared with."""
-        self._has_looked = True
-        for note in baseline.notes:
+        """Keep what the run is compared with, and refuse to go on beside latencies of another machine."""
+        for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self.problem.name, note)
         if "baseline" not in self.store.study().facts:
-            self.store.note("baseline", asdict(baseline))
+            self.store.note("baseline", baseline.facts())
+        foreign = self._foreign(self.store.study(), baseline.host)
+        if foreign and not self._move:
+            raise InputError(
+                f"{self.store.folder}: its latencies were taken on {_host(foreign[0])}, and this machine is "
+                f"{baseline.host}.\n  Latencies of two machines do not compare. Go on there, start anew in another "
+                "folder with --out, or take all of them again here with --remeasure."
+            )
+        if foreign:
+            self.store.note("verified", {})
+            self.store.note("unverified", {})
+        self._host = baseline.host
+
+    def _foreign(self, study: Study, host: str) -> list[Trial]:
+        """Return the candidates whose latencies are of another machine, where latencies count."""
+        limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
+        counts = limit is not None or "latency_ms" in self.problem.objectives
+        return [t for t in study.trials if counts and _host(t) not in (None, host)]
+
+    def _keep_move(self, trial: Trial, admission: Admission) -> None:
+        """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""
+        facts, number = self.store.study().facts, str(trial.number)
+        if admission.reason and trial.state is TrialState.RUNNING:
+            self.store.finish(trial.number, TrialState.INFEASIBLE, reason=admission.reason)
+        elif admission.reason and trial.state is TrialState.COMPLETE:
+            reason = f"measured again on another machine: {admission.reason}"
+            self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | {number: reason})
+        self.store.note("remeasured", dict(facts.get("remeasured", {})) | {number: to_json(admission.cost)})
+        if admission.doubt:
+            log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
 
     def close(self) -> None:
         """Tell off the candidates that no rung promoted, and keep what ended the search."""
@@ -459,7 +478,9 @@ class Director:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials and bounds."""
+        """Whether nothing is left to do under the present number of trials, bounds and references."""
+        if self._references is not None and not self._references.are_done:
+            return False
         facts = self.store.study().facts
         same = facts.get("finished_under", self.rules.bounds) == self.rules.bounds
         return same and int(facts.get("finished", 0)) >= self.problem.search.trials
@@ -483,11 +504,12 @@ class Director:
             self.store.note("withdrawn", dict(facts.get("withdrawn", {})) | withdrawn)
         self.store.note("verified", dict(facts.get("verified", {})) | {str(trial.number): to_json(admission.cost)})
 
+    # -- further seeds -----------------------------------------------------------------------------
+
     def _replication(self, study: Study) -> Step | None:
         """Return the training of the front's members with one more seed each, while their order is not clear."""
         members = pareto_front(study.trials, self.problem.objectives).members
-        quality = quality_of(self.problem.objectives)
-        chosen = to_replicate(members, quality, self.rules.replicates)
+        chosen = to_replicate(members, quality_of(self.problem.objectives), self.rules.replicates)
         if not chosen:
             return None
         place = 1 + len(chosen[0].replicates)
@@ -500,9 +522,7 @@ class Director:
         path = replicate_path(self.store.folder, trial.number, place)
         return replace(job, seed=seed, checkpoint=str(path), scalars=None)
 
-    def _keep_replicate(self, trial: Trial, outcome: Outcome[CandidateJob | None, Any]) -> None:
-        if outcome.job is None:
-            raise EvaluationError("a further seed came back without its job; please report this.")
+    def _keep_replicate(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
         shown: Measurement = value_of(outcome)
         replicate = Replicate(
             seed=outcome.job.seed,
@@ -512,10 +532,12 @@ class Director:
             step=shown.step,
             elapsed_s=shown.elapsed_s,
         )
-        self.store.record_replicate(trial, replicate)
-        log.info(
-            "study=%s trial=%d seed=%d psnr_db=%.3f", self.problem.name, trial.number, replicate.seed, shown.psnr_db
-        )
+        self._note_replicate(trial, replicate)
+        values = (self.problem.name, trial.number, replicate.seed, shown.psnr_db)
+        log.info("study=%s trial=%d seed=%d psnr_db=%.3f", *values)
+
+    def _note_replicate(self, trial: Trial, replicate: Replicate) -> None:
+        self.store.note(f"{REPLICATES}:{trial.number}", [to_json(r) for r in (*trial.replicates, replicate)])
 
     # -- jobs --------------------------------------------------------------------------------------
 
@@ -535,18 +557,9 @@ class Director:
             limit_s=self.rules.limit_s(trial, rung),
         )
 
-    def _trial(self, outcome: Outcome[CandidateJob | None, Any]) -> Trial:
-        number = outcome.job.number if outcome.job is not None else -1
+    def _trial(self, outcome: Outcome[Job, Any]) -> Trial:
+        number = outcome.job.number if isinstance(outcome.job, CandidateJob) else -1
         return next(t for t in self.store.study().trials if t.number == number)
-
-
-def value_of(outcome: Outcome[J, R]) -> R:
-    """Return a job's answer; raises its error where it has none."""
-    if outcome.error is not None:
-        raise outcome.error
-    if outcome.value is None:
-        raise EvaluationError("a worker answered with nothing; please report this.")
-    return outcome.value
 
 
 def _first_line(error: BaseException) -> str:
@@ -575,6 +588,11 @@ def _twin(study: Study, genotype: Genotype, described: Described | None) -> int 
         if trial.key == genotype.key or same_network:
             return trial.number
     return None
+
+
+def _host(trial: Trial) -> str | None:
+    """Return the machine that a candidate's latency was taken on, where it was taken."""
+    return None if trial.cost is None or trial.cost.latency is None else trial.cost.latency.host
 
 
 def _doubt(cost: Cost | None) -> str:

@@ -18,3 +18,8 @@ def replicate_path(folder: Path, number: int, place: int) -> Path:
 def scalars_path(folder: Path, number: int) -> Path:
     """Return where the TensorBoard scalars of a trial's training are kept."""
     return folder / "tensorboard" / f"trial-{number:04d}"
+
+
+def reference_path(folder: Path, name: str, key: str) -> Path:
+    """Return where the training of a reference is kept; `key` tells apart what bore its name before."""
+    return folder / "checkpoints" / f"reference-{name}-{key}.pt"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
 
+from search.schedulers import Ranking
 from search.space import SearchSpace
 from search.types import Genotype
 
@@ -73,6 +75,11 @@ class Problem(Protocol):
         ...
 
     @property
+    def limits(self) -> Mapping[str, float]:
+        """Upper limits of costs, by the cost's name."""
+        ...
+
+    @property
     def search(self) -> SearchSettings:
         """How candidates are proposed."""
         ...
@@ -88,4 +95,14 @@ class Problem(Protocol):
         Raises:
             hfir.ConfigError: If it stands for nothing legal.
         """
+        ...
+
+
+@runtime_checkable
+class Ranked(Protocol):
+    """A problem that says what promotions compare; of others, candidates of equal levels are compared."""
+
+    @property
+    def ranking(self) -> Ranking:
+        """What is compared at a rung, and among whom."""
         ...

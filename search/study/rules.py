@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.evaluation.plan import CandidateJob
+from search.study.steps import Job
 from search.types import EvaluationError, FailureKind, Genotype, InputSize, Trial, WorkerDiedError
 
 if TYPE_CHECKING:
@@ -108,9 +109,9 @@ class AutomaticLimit:
         return SLACK_S + SLOWER * BACKWARD * self.rungs[rung] * share * latency_ms / 1000
 
 
-def time_limit(job: CandidateJob | None) -> float | None:
-    """Return for how many seconds a job may run, for an executor; looking at the data has no limit."""
-    return None if job is None else job.limit_s
+def time_limit(job: Job) -> float | None:
+    """Return for how many seconds a job may run, for an executor; only candidates have a limit."""
+    return job.limit_s if isinstance(job, CandidateJob) else None
 
 
 def failure_kind(error: BaseException) -> FailureKind:

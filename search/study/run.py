@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor
-from search.store import RunStore
-from search.study.director import Director, Kind, Step
+from search.study.director import Director
 from search.study.problem import Problem
+from search.study.records import Store
+from search.study.references import References
 from search.study.rules import Rules
+from search.study.steps import Job, Kind, Step
 from search.types import Study
 
 
@@ -45,10 +47,10 @@ class _Jobs:
 
     def __init__(
         self,
-        jobs: Sequence[CandidateJob | None],
+        jobs: Sequence[Job],
         *,
         ahead: Callable[[], CandidateJob | None],
-        may_begin: Callable[[CandidateJob | None], bool],
+        may_begin: Callable[[Job], bool],
     ) -> None:
         self._own, self._ahead, self._may_begin = list(reversed(jobs)), ahead, may_begin
         self._is_over = False
@@ -56,7 +58,7 @@ class _Jobs:
     def __iter__(self) -> _Jobs:
         return self
 
-    def __next__(self) -> CandidateJob | None:
+    def __next__(self) -> Job:
         if self._is_over:
             raise StopIteration
         if self._own:
@@ -79,26 +81,30 @@ class SearchRun:
         evaluator: Answers about candidates.
         store: The run's record.
         executor: Where the evaluator's jobs run.
+        references: What the run is compared with; the evaluator is a `ReferenceEvaluator`, too, where there are any.
         onlooker: Called after each change.
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
-        rules: For how long, and what is done about jobs that fail.
+        move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+        rules: For how long, what goes first, and what is done about jobs that fail.
     """
 
     def __init__(
         self,
         problem: Problem,
         evaluator: Evaluator,
-        store: RunStore,
+        store: Store,
         executor: Executor,
         *,
+        references: References | None = None,
         onlooker: Onlooker = lambda progress: None,
         deadline: float | None = None,
         scalars: bool = False,
+        move: bool = False,
         rules: Rules | None = None,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, scalars=scalars, rules=rules)
+        self.director = Director(problem, store, references=references, scalars=scalars, move=move, rules=rules)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 
@@ -106,7 +112,7 @@ class SearchRun:
         """Search until a bound of the search or the deadline ends it; return the run as it then stands.
 
         Raises:
-            InputError: If the data cannot be used.
+            InputError: If the data or a network to compare with cannot be used, or latencies are of another machine.
         """
         self.director.begin()
         while not self._out_of_time():
@@ -136,7 +142,7 @@ class SearchRun:
     def _have_done(self, step: Step) -> None:
         """Hand a step's jobs to the workers, and record the answers as they come in."""
         for outcome in self.executor.run(getattr(self.evaluator, step.kind.method), self._started(step)):
-            if outcome.job is not None:
+            if isinstance(outcome.job, CandidateJob):
                 self._running.discard(outcome.job.number)
             self.director.take(step.kind, outcome)
             self._show(step.phase)
@@ -145,11 +151,11 @@ class SearchRun:
         """Return jobs, given out as workers fall idle, until the time is up; what may begin ahead after the own."""
         return _Jobs(step.jobs, ahead=lambda: self._ahead(step), may_begin=lambda job: self._begin(step, job))
 
-    def _begin(self, step: Step, job: CandidateJob | None) -> bool:
+    def _begin(self, step: Step, job: Job) -> bool:
         """Say whether there is time for a job; show one that is a training."""
         if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
             return False
-        if job is not None and step.kind in (Kind.TRAIN, Kind.REPLICATE):
+        if isinstance(job, CandidateJob) and step.kind in (Kind.TRAIN, Kind.REPLICATE):
             self._running.add(job.number)
             self._show(step.phase)
         return True

@@ -13,7 +13,17 @@ from search.pareto import pareto_front
 from search.samplers import distribution_of
 from search.space import SearchSpace, SpaceError
 from search.store import RunStore
-from search.types import Genotype, InputError, Study, Trial, TrialState, stable_hash
+from search.types import (
+    Genotype,
+    InputError,
+    Study,
+    Trial,
+    TrialState,
+    cost_from_json,
+    measurement_from_json,
+    stable_hash,
+    to_json,
+)
 
 FACT = "warm_start"
 MEANING = ("task", "budget", "proxy", "objectives")
@@ -32,7 +42,6 @@ class WarmStart:
         enqueued: Those that are to be trained here instead, in order.
         foreign: How many of its complete candidates are no points of this space.
         differ: Why its figures do not hold here; empty where they do.
-        front: The known ones of its front.
     """
 
     source: str
@@ -40,7 +49,6 @@ class WarmStart:
     enqueued: tuple[Genotype, ...]
     foreign: int
     differ: tuple[str, ...]
-    front: tuple[Genotype, ...]
 
     def __str__(self) -> str:
         """Return in words what was taken over, and what was not."""
@@ -75,7 +83,7 @@ def warm_start(store: RunStore, space: SearchSpace, earlier: Study, encode: Enco
     differ = _differences(mine.spec, earlier)
     found, foreign = _points(space, earlier, encode)
     if not differ:
-        for trial, point in found:
+        for trial, point in found:  # Optuna's samplers look here, ours at `prior_trials`
             values = [_figure(trial, objective) for objective in mine.objectives]
             store.add_prior(point, {p.name: distribution_of(p) for p in space.active(point.values)}, values)
     members = {t.number for t in pareto_front(earlier.trials, earlier.objectives).members}
@@ -87,9 +95,10 @@ def warm_start(store: RunStore, space: SearchSpace, earlier: Study, encode: Enco
         enqueued=(*first, *rest) if differ else (),
         foreign=foreign,
         differ=tuple(differ),
-        front=() if differ else tuple(first),
     )
-    store.note(FACT, [*(w for w in _recorded(mine.facts) if w["source"] != made.source), _record(made)])
+    priors = [] if differ else [_prior(trial, point) for trial, point in found]
+    others = [start for start in _recorded(mine.facts) if start["source"] != made.source]
+    store.note(FACT, [*others, {**_record(made), "priors": priors}])
     return made
 
 
@@ -98,14 +107,26 @@ def enqueued_points(facts: Mapping[str, Any]) -> list[Genotype]:
     return [Genotype(values) for w in _recorded(facts) for values in w["enqueued"]]
 
 
-def prior_front(facts: Mapping[str, Any]) -> list[Genotype]:
-    """Return the fronts that warm starts brought along."""
-    return [Genotype(values) for w in _recorded(facts) for values in w["front"]]
+def prior_trials(facts: Mapping[str, Any]) -> list[Trial]:
+    """Return the candidates that samplers know from warm starts, as trials before the first.
 
-
-def prior_count(facts: Mapping[str, Any]) -> int:
-    """Return how many candidates the sampler knows from warm starts."""
-    return sum(w["known"] for w in _recorded(facts))
+    Their keys are none of points, so that what is known only does not count as proposed.
+    """
+    known = [prior for start in _recorded(facts) for prior in start["priors"]]
+    return [
+        Trial(
+            number=place - len(known),
+            state=TrialState.COMPLETE,
+            genotype=Genotype(prior["genotype"]),
+            key=f"prior:{Genotype(prior['genotype']).key}",
+            seed=0,
+            generation=-1,
+            config=prior["config"],
+            cost=cost_from_json(prior["cost"]),
+            measurements=tuple(measurement_from_json(m) for m in prior["measurements"]),
+        )
+        for place, prior in enumerate(known)
+    ]
 
 
 def _recorded(facts: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -119,7 +140,15 @@ def _record(made: WarmStart) -> dict[str, Any]:
         "enqueued": [dict(point.values) for point in made.enqueued],
         "foreign": made.foreign,
         "differ": list(made.differ),
-        "front": [dict(point.values) for point in made.front],
+    }
+
+
+def _prior(trial: Trial, point: Genotype) -> dict[str, Any]:
+    return {
+        "genotype": dict(point.values),
+        "config": dict(trial.config or {}),
+        "cost": to_json(trial.cost),
+        "measurements": [to_json(m) for m in trial.measurements],
     }
 
 

@@ -1,16 +1,21 @@
-"""The data of a task, from one of three sources: embedded photographs, a folder, folders of pairs.
+"""The data of a task: embedded photographs, a folder, folders of pairs, or a data set of a known layout.
 
 This is the module to import from; records, patches and reading live beside it.
 """
 
 from __future__ import annotations
 
-import re
+import dataclasses
 from pathlib import Path
+
+import numpy as np
 
 from search.tasks.degradations import Degradation, Mixed, to_levels
 from search.tasks.embedded import embedded_photos
 from search.tasks.images import Photo, load_folder
+from search.tasks.layouts import Found, find, recognised
+from search.tasks.leaks import refuse_leaks
+from search.tasks.matching import PhotoPair, matched_folders, read_pairs
 from search.tasks.pairs import (
     Pair,
     TaskData,
@@ -22,7 +27,6 @@ from search.tasks.pairs import (
     min_side_px,
     train_forms,
     validation_pairs,
-    without_leaks,
 )
 from search.tasks.patches import Batch, PatchSampler
 from search.types import InputError
@@ -36,6 +40,7 @@ __all__ = [
     "TrainPhoto",
     "embedded_task",
     "folder_task",
+    "layout_task",
     "paired_photos",
     "paired_task",
 ]
@@ -45,7 +50,6 @@ MAX_VALIDATION_PX = 512
 
 _VALIDATION_SHARE = 5
 _VALIDATION_MOST = 8
-_SHOWN = 5
 
 
 def embedded_task(
@@ -90,12 +94,12 @@ def folder_task(
         folder: Clean photographs.
         channels: 3 for RGB, 1 for luma.
         seed: Draws the noise of the validation photographs, >= 0.
-        validation: Another folder to validate on; pictures that are in both are not trained on.
+        validation: Another folder to validate on, of other pictures.
         max_validation_px: Longest side of a validation photograph; None for whole photographs.
 
     Raises:
         InputError: If a folder holds no usable image, fewer than two photographs are there to be
-            split, or none is left to train on.
+            split, or a picture is in both folders.
     """
     min_side = min_side_px(degradation.upscale)
     photos, lines = load_folder(folder, min_side=min_side)
@@ -104,6 +108,7 @@ def folder_task(
     else:
         held_out, more = load_folder(validation, min_side=min_side)
         train, lines = photos, lines + more
+        refuse_leaks(train, held_out, (str(folder), str(validation)))
     return _degraded_task(degradation, train, held_out, channels, seed, max_validation_px, lines)
 
 
@@ -132,28 +137,63 @@ def paired_task(
         max_validation_px: Longest side of a validation photograph; None for whole photographs.
 
     Raises:
-        InputError: If a folder holds no usable image, or no pair is left to train or to validate on.
+        InputError: If a folder holds no usable image or no pair, or a picture is in both clean folders.
     """
     check_options(channels, upscale, max_validation_px)
-    train, notes = _matched(train_clean, train_degraded, upscale)
-    held_out, more = _matched(validation_clean, validation_degraded, upscale)
-    kept, leaks = without_leaks([clean for clean, _ in train], [clean for clean, _ in held_out])
-    names = {photo.name for photo in kept}
-    cropped = crop_notes([clean for clean, _ in held_out], max_validation_px)
-    return TaskData(
-        degradation=None,
-        upscale=upscale,
-        channels=channels,
-        train=tuple(_given_train(c, d, channels) for c, d in train if c.name in names),
-        validation=tuple(_given_pair(c, d, upscale, channels, max_validation_px) for c, d in held_out),
-        notes=(*notes, *more, *leaks, *cropped),
-    )
+    train, notes = matched_folders(train_clean, train_degraded, upscale)
+    held_out, more = matched_folders(validation_clean, validation_degraded, upscale)
+    places = str(train_clean), str(validation_clean)
+    return _given_task(train, held_out, places, upscale, channels, max_validation_px, [*notes, *more])
+
+
+def layout_task(
+    layout: str | None,
+    root: Path,
+    kind: str,
+    degradation: Degradation | Mixed,
+    channels: int,
+    seed: int,
+    *,
+    max_validation_px: int | None = MAX_VALIDATION_PX,
+) -> TaskData:
+    """Build a task from a data set of a known layout; what was recognised is the first of its notes.
+
+    Args:
+        layout: A name in `search.tasks.layouts.LAYOUTS`; None where the folder shows which it is.
+        root: The data set's folder.
+        kind: Of the task.
+        degradation: What the network has to undo, where the data set holds no degraded forms for it.
+        channels: 3 for RGB, 1 for luma.
+        seed: Draws the noise of the validation photographs, >= 0.
+        max_validation_px: Longest side of a validation photograph; None for whole photographs.
+
+    Raises:
+        InputError: If the folder does not have the layout, or its photographs cannot be used.
+    """
+    upscale = degradation.upscale
+    check_options(channels, upscale, max_validation_px)
+    named = layout or recognised(root)
+    if named is None:
+        raise InputError(f"{root}: shows no known layout. Name the folder that holds the photographs themselves.")
+    found = find(named, root, kind, upscale)
+    if found.clean is None:
+        data = _listed_task(found, root, upscale, channels, max_validation_px)
+    elif found.degraded is None:
+        train, validation = found.clean
+        data = folder_task(degradation, train, channels, seed, validation, max_validation_px=max_validation_px)
+    else:
+        (train, validation), (small, small_validation) = found.clean, found.degraded
+        folders = train, small, validation, small_validation
+        data = paired_task(*folders, upscale, channels, max_validation_px=max_validation_px)
+    return dataclasses.replace(data, notes=(*found.notes, *data.notes))
 
 
 def paired_photos(
     clean: Path, degraded: Path, upscale: int, channels: int, *, max_px: int | None = None
-) -> tuple[list[Pair], list[str]]:
-    """Return the pairs of two folders to score on, matched as `paired_task` does, and notes of what was left out.
+) -> tuple[list[Photo], list[Pair], list[str]]:
+    """Return the clean photographs and the pairs of two folders to score on, and notes of what was left out.
+
+    They are matched as `paired_task` does.
 
     Args:
         clean: Folder of clean photographs.
@@ -166,8 +206,40 @@ def paired_photos(
         InputError: If a folder holds no usable image, or there is no pair.
     """
     check_options(channels, upscale, max_px)
-    matched, notes = _matched(clean, degraded, upscale)
-    return [_given_pair(c, d, upscale, channels, max_px) for c, d in matched], notes
+    matched, notes = matched_folders(clean, degraded, upscale)
+    return [c for c, _ in matched], [_given_pair(c, d, upscale, channels, max_px) for c, d in matched], notes
+
+
+def _listed_task(found: Found, root: Path, upscale: int, channels: int, limit_px: int | None) -> TaskData:
+    """Train on the listed pairs, and validate on a few of those held out, spread evenly over them."""
+    places = np.linspace(0, len(found.held_out) - 1, min(_VALIDATION_MOST, len(found.held_out)))
+    chosen = [found.held_out[round(place)] for place in places]
+    train, notes = read_pairs(found.train, root, upscale)
+    held_out, more = read_pairs(chosen, root, upscale)
+    left = len(found.held_out) - len(chosen)
+    notes += [f"{root}: {left} of the pairs held out are not used: {len(chosen)} are validated on"] if left else []
+    return _given_task(train, held_out, (str(root), str(root)), upscale, channels, limit_px, [*notes, *more])
+
+
+def _given_task(
+    train: list[PhotoPair],
+    held_out: list[PhotoPair],
+    places: tuple[str, str],
+    upscale: int,
+    channels: int,
+    limit_px: int | None,
+    notes: list[str],
+) -> TaskData:
+    clean_held_out = [clean for clean, _ in held_out]
+    refuse_leaks([clean for clean, _ in train], clean_held_out, places)
+    return TaskData(
+        degradation=None,
+        upscale=upscale,
+        channels=channels,
+        train=tuple(_given_train(c, d, channels) for c, d in train),
+        validation=tuple(_given_pair(c, d, upscale, channels, limit_px) for c, d in held_out),
+        notes=(*notes, *crop_notes(clean_held_out, limit_px)),
+    )
 
 
 def _degraded_task(
@@ -182,15 +254,14 @@ def _degraded_task(
     check_options(channels, degradation.upscale, limit_px)
     if seed < 0:
         raise InputError(f"seed = {seed} cannot be used. It must be at least 0: give a whole number.")
-    kept, leaks = without_leaks(train, held_out)
     cropped = crop_notes(held_out, limit_px)
     return TaskData(
         degradation=degradation,
         upscale=degradation.upscale,
         channels=channels,
-        train=tuple(form for p in kept for form in train_forms(p, degradation, channels)),
+        train=tuple(form for p in train for form in train_forms(p, degradation, channels)),
         validation=tuple(pair for p in held_out for pair in validation_pairs(p, degradation, channels, seed, limit_px)),
-        notes=(*lines, *leaks, *cropped),
+        notes=(*lines, *cropped),
     )
 
 
@@ -206,55 +277,6 @@ def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]
     return [p for p in photos if p.digest not in held_out], [p for p in photos if p.digest in held_out]
 
 
-def _matched(clean_folder: Path, degraded_folder: Path, upscale: int) -> tuple[list[tuple[Photo, Photo]], list[str]]:
-    clean, lines = load_folder(clean_folder, min_side=min_side_px(upscale))
-    degraded, more = load_folder(degraded_folder, min_side=min_side_px(upscale) // upscale)
-    lines += more
-    partners, doubles = _by_key(degraded, upscale, degraded_folder)
-    originals, more_doubles = _by_key(clean, upscale, clean_folder)
-    lines += [*doubles, *more_doubles]
-    pairs = [(originals[key], partners[key]) for key in originals if key in partners]
-    lines += [f"{clean_folder / originals[k].name}: no degraded form" for k in originals if k not in partners]
-    lines += [f"{degraded_folder / partners[k].name}: no clean form" for k in partners if k not in originals]
-    wrong = [_size_fault(c, d, upscale) for c, d in pairs]
-    lines += [line for line in wrong if line]
-    fitting = [pair for pair, fault in zip(pairs, wrong, strict=True) if not fault]
-    if not fitting:
-        shown = "\n".join(f"  {line}" for line in lines[:_SHOWN])
-        raise InputError(
-            f"{clean_folder} and {degraded_folder} hold no pair. The names must agree but for an ending such "
-            f"as x{upscale}, and the clean sides must be {upscale} times the degraded ones: "
-            f"rename the files, or check upscale.\n{shown}"
-        )
-    return fitting, lines
-
-
-def _by_key(photos: list[Photo], upscale: int, folder: Path) -> tuple[dict[str, Photo], list[str]]:
-    """Name photographs by what a pair has in common; of two with one key the first stays."""
-    named: dict[str, Photo] = {}
-    lines: list[str] = []
-    for photo in photos:
-        first = named.setdefault(_pair_key(photo.name, upscale), photo)
-        if first is not photo:
-            lines.append(f"{folder / photo.name}: would be a pair of the same picture as {first.name}; left out")
-    return named, lines
-
-
-def _pair_key(name: str, upscale: int) -> str:
-    stem = Path(name).stem
-    return re.sub(rf"[_-]?(LR|HR)?[_-]?x{upscale}$", "", stem, flags=re.IGNORECASE) or stem
-
-
-def _size_fault(clean: Photo, degraded: Photo, upscale: int) -> str:
-    (height, width), (small_h, small_w) = clean.pixels.shape[:2], degraded.pixels.shape[:2]
-    if (height, width) == (small_h * upscale, small_w * upscale):
-        return ""
-    return (
-        f"{clean.name}: {width} x {height} px is not {upscale} times the {small_w} x {small_h} px "
-        f"of {degraded.name}; left out"
-    )
-
-
 def _given_train(clean: Photo, degraded: Photo, channels: int) -> TrainPhoto:
     pixels, prepared = in_channels(clean.pixels, channels), in_channels(degraded.pixels, channels)
     return TrainPhoto(clean.name, pixels, prepared, clean.digest)
@@ -265,4 +287,5 @@ def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limi
     small_limit = None if limit_px is None else limit_px // upscale
     small = centre_crop(degraded.pixels, multiple=1, limit_px=small_limit)
     large = centre_crop(clean.pixels, multiple=upscale, limit_px=limit_px)
-    return Pair(clean.name, in_channels(large, channels), to_levels(in_channels(small, channels)))
+    levels = to_levels(in_channels(small, channels))
+    return Pair(clean.name, in_channels(large, channels), levels, digest=clean.digest)

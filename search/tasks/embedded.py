@@ -50,6 +50,16 @@ def embedded_photos() -> EmbeddedSet:
     return EmbeddedSet(_read(_TRAIN), _read(_VALIDATION))
 
 
+def embedded_files() -> list[Path]:
+    """Return the files of the photographs, those that are missing left out."""
+    files: list[Path] = []
+    for (module, _, inside), names in (*_TRAIN.items(), *_VALIDATION.items()):
+        spec = find_spec(module)
+        places = [] if spec is None else list(spec.submodule_search_locations or ())
+        files += [file for place in places[:1] for name in names if (file := Path(place) / inside / name).is_file()]
+    return files
+
+
 def _read(files: dict[tuple[str, str, str], tuple[str, ...]]) -> tuple[Photo, ...]:
     return tuple(_read_one(package, name) for package, names in files.items() for name in names)
 

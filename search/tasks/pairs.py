@@ -43,6 +43,12 @@ class Pair:
     """`[h w c]`, float32, 0 .. 1 but for noise."""
     label: int | None = None
     """Which of a mixed task's degradations it has: an index into `TaskData.labels`."""
+    digest: str = ""
+    """Digest of the clean photograph as read, before any cropping."""
+    photo: str = ""
+    """The photograph's file, where `name` says more than that."""
+    skill: int | None = None
+    """The expert that should undo its degradation: an index into `search.tasks.members.SKILLS`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,11 +64,18 @@ class TaskData:
     validation: tuple[Pair, ...]
     notes: tuple[str, ...] = ()
     """One line for each thing that was left out or changed; to be logged by the caller."""
+    storage: str = ""
+    """Where this process has the arrays from, in words; empty where it built them itself."""
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the degradations that patches and pairs are labelled with; none but in a mixed task."""
         return self.degradation.names if isinstance(self.degradation, Mixed) else ()
+
+    @property
+    def skills(self) -> tuple[int, ...]:
+        """For each label the expert that should undo it, an index into `search.tasks.members.SKILLS`."""
+        return self.degradation.skills if isinstance(self.degradation, Mixed) else ()
 
     @property
     def train_images(self) -> int:
@@ -146,9 +159,17 @@ def validation_pairs(
     cropped = centre_crop(photo.pixels, multiple=degradation.upscale, limit_px=limit_px)
     clean = in_channels(cropped, channels)
     entropy = np.random.SeedSequence([seed, int(photo.digest, 16)]).generate_state(1, np.uint64)
-    names = degradation.names if isinstance(degradation, Mixed) else ()
+    names, skills = (degradation.names, degradation.skills) if isinstance(degradation, Mixed) else ((), ())
     return [
-        Pair(_pair_name(photo.name, names, label), clean, degrade_photo(part, clean, int(entropy[0])), label)
+        Pair(
+            _pair_name(photo.name, names, label),
+            clean,
+            degrade_photo(part, clean, int(entropy[0])),
+            label,
+            photo.digest,
+            photo.name,
+            None if label is None else skills[label],
+        )
         for label, part in by_label(degradation).items()
     ]
 
@@ -167,24 +188,3 @@ def crop_notes(photos: Sequence[Photo], limit_px: int | None) -> list[str]:
         for p in photos
         if max(p.pixels.shape[:2]) > limit_px
     ]
-
-
-def without_leaks(train: Sequence[Photo], validation: Sequence[Photo]) -> tuple[list[Photo], list[str]]:
-    """Drop from the training photographs what is also validated on, by content, and say so.
-
-    Raises:
-        InputError: If no training photograph remains.
-    """
-    held_out = {p.digest: p.name for p in validation}
-    kept = [p for p in train if p.digest not in held_out]
-    lines = [
-        f"{p.name}: not trained on, the same picture as {held_out[p.digest]} in validation"
-        for p in train
-        if p.digest in held_out
-    ]
-    if not kept:
-        raise InputError(
-            f"none of the {len(train)} training photographs is left: all are validated on as well. "
-            "Training and validation must hold different pictures: add photographs, or name another folder."
-        )
-    return kept, lines

@@ -12,6 +12,7 @@ from torch import Tensor
 from search.tasks.degradations import Levels, by_label, to_levels
 from search.tasks.images import Pixels
 from search.tasks.pairs import TaskData, TrainPhoto
+from search.tasks.resize import mirrored
 from search.types import InputError
 
 
@@ -23,7 +24,8 @@ class Batch(NamedTuple):
     clean: Tensor
     """`[b c h*upscale w*upscale]`: what it should give."""
     labels: Tensor | None = None
-    """`[b]`, int64: each patch's degradation as an index into `TaskData.labels`; None but in a mixed task."""
+    """`[b]`, int64: the expert that should undo each patch's degradation, an index into
+    `search.tasks.members.SKILLS`; None but in a mixed task."""
 
 
 class PatchSampler:
@@ -61,31 +63,56 @@ class PatchSampler:
     def batch(self, step: int) -> Batch:
         """Cut the batch of a training step (>= 0); photographs are drawn in proportion to their area."""
         rng = np.random.default_rng(np.random.SeedSequence([self._seed, step]))
-        side, scale, channels = self._patch, self._data.upscale, self._data.channels
-        prepared = np.empty((self._batch, side, side, channels), dtype=np.uint8)
-        clean = np.empty((self._batch, side * scale, side * scale, channels), dtype=np.uint8)
-        labels: list[int | None] = []
+        side, scale = self._patch, self._data.upscale
+        clean = np.empty((self._batch, side * scale, side * scale, self._data.channels), dtype=np.uint8)
+        cuts: list[_Cut] = []
         for slot, draws in enumerate(rng.random((self._batch, 4))):
             photo = self._photos[min(int(np.searchsorted(self._shares, draws[0])), len(self._photos) - 1)]
             top, left = (int(d * (n - side + 1)) for d, n in zip(draws[1:3], photo.prepared.shape[:2], strict=True))
             turn = int(draws[3] * 8)
-            prepared[slot] = _turned(_cut(photo.prepared, top, left, side), turn)
-            clean[slot] = _turned(_cut(photo.clean, top * scale, left * scale, side * scale), turn)
-            labels.append(photo.label)
-        known = torch.tensor(labels) if self._data.labels else None
-        return Batch(_to_tensor(self._degraded(prepared, labels, rng)), _to_tensor(to_levels(clean)), known)
+            cuts.append(_Cut(photo, top, left, turn))
+            clean[slot] = _turned(_square(photo.clean, top * scale, left * scale, side * scale), turn)
+        skills = self._data.skills
+        known = torch.tensor([skills[cut.photo.label or 0] for cut in cuts]) if skills else None
+        return Batch(_to_tensor(self._degraded(cuts, rng)), _to_tensor(to_levels(clean)), known)
 
-    def _degraded(self, prepared: Pixels, labels: Sequence[int | None], rng: np.random.Generator) -> Levels:
+    def _degraded(self, cuts: Sequence[_Cut], rng: np.random.Generator) -> Levels:
         """Apply the drawn part, one degradation after the other; what was given as files stays as it is."""
-        degraded = to_levels(prepared)
-        for label, degradation in by_label(self._data.degradation).items():
-            rows = [i for i, other in enumerate(labels) if other == label]
-            degraded[rows] = degradation.degrade_patches(prepared[rows], rng)
+        side = self._patch
+        degraded = np.empty((len(cuts), side, side, self._data.channels), dtype=np.float32)
+        parts = by_label(self._data.degradation)
+        if not parts:
+            degraded[:] = to_levels(self._prepared(cuts, 0))
+        for label, degradation in parts.items():
+            rows = [i for i, cut in enumerate(cuts) if cut.photo.label == label]
+            if rows:
+                prepared = self._prepared([cuts[i] for i in rows], degradation.margin_px)
+                degraded[rows] = degradation.degrade_patches(prepared, rng)
         return degraded
 
+    def _prepared(self, cuts: Sequence[_Cut], margin: int) -> Pixels:
+        """Cut prepared patches with a margin around them: `[b side+2m side+2m c]`."""
+        side = self._patch + 2 * margin
+        squares = (_square(c.photo.prepared, c.top - margin, c.left - margin, side) for c in cuts)
+        return np.stack([_turned(square, c.turn) for square, c in zip(squares, cuts, strict=True)])
 
-def _cut(image: Pixels, top: int, left: int, side: int) -> Pixels:
-    return image[top : top + side, left : left + side]
+
+class _Cut(NamedTuple):
+    """Where a patch lies: in which photograph, at which pixel of the network's input, in which of eight turns."""
+
+    photo: TrainPhoto
+    top: int
+    left: int
+    turn: int
+
+
+def _square(image: Pixels, top: int, left: int, side: int) -> Pixels:
+    """Cut a square; beyond the border the image is mirrored, the edge pixel repeated."""
+    height, width = image.shape[:2]
+    if min(top, left) >= 0 and top + side <= height and left + side <= width:
+        return image[top : top + side, left : left + side]
+    rows, columns = (mirrored(np.arange(at, at + side), n) for at, n in ((top, height), (left, width)))
+    return image[rows[:, None], columns]
 
 
 def _turned(patch: Pixels, turn: int) -> Pixels:

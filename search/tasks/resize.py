@@ -52,13 +52,13 @@ def axis_taps(in_length: int, out_length: int, scale: float) -> Taps:
     weights = stretch * cubic(stretch * (centres[:, None] - positions))
     weights /= weights.sum(axis=1, keepdims=True)
     used = np.any(weights != 0.0, axis=0)
-    taps = Taps(_mirror(positions[:, used].astype(np.intp), in_length), weights[:, used])
+    taps = Taps(mirrored(positions[:, used].astype(np.intp), in_length), weights[:, used])
     for array in taps:  # shared by every caller through the cache
         array.setflags(write=False)
     return taps
 
 
-def _mirror(positions: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.intp]:
+def mirrored(positions: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.intp]:
     """Fold any position back into `0 .. length - 1`, the edge pixel repeated."""
     folded = positions % (2 * length)
     return np.where(folded < length, folded, 2 * length - 1 - folded)

@@ -19,6 +19,7 @@ from search.evaluation.card import cost_conditions, cost_figures, file_digest
 from search.evaluation.host import host_name, versions
 from search.evaluation.quality import bicubic_baseline, mean_quality
 from search.files import replace_file
+from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.training.recipe import Recipe
 from search.training.start import Start, counted_costs
@@ -114,6 +115,7 @@ class CardWriter:
         self._start, self._recipe = start, recipe
         self._baseline_db = mean_quality(bicubic_baseline(data)).psnr_db
         self._images = [pair.name for pair in data.validation]
+        self._seen = start.seen.and_also(seen_in(data))
         self._figures, self._conditions = start.figures, start.conditions
         if start.figures is None:
             cost = counted_costs(config)
@@ -139,6 +141,7 @@ class CardWriter:
                 "psnr": f"full training, averaged weights: {chosen}, on the photographs named here",
                 "validation_images": self._images,
             },
+            "photographs": self._seen.to_json(),
             "provenance": {"start": dict(self._start.origin), "host": host_name(), "versions": dict(versions())},
             "training": {
                 "recipe": plan.to_dict(),

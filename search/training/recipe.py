@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from search.evaluation.plan import TaskPlan
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
-from search.experiment.sections import ExperimentFile, TaskSection
+from search.experiment.sections import FOLDERS, ExperimentFile, TaskSection
 from search.experiment.yaml_lines import Document, read_document
 from search.training.plan import PlanError, TrainingPlan, plan_from
 from search.types import SpecError
@@ -82,7 +82,9 @@ def _task_section(document: Document, given: Mapping[str, Any], recorded: Mappin
 
 def _task_plan(section: TaskSection, document: Document, path: Path | None, seed: int) -> TaskPlan:
     folders = {
-        name: value if value == "embedded" else _absolute(value, document, ("task", "data", name), path)
+        name: _absolute(value, document, ("task", "data", name), path)
+        if name in FOLDERS and value != "embedded"
+        else value
         for name, value in section.data.model_dump(exclude_none=True).items()
     }
     options = tuple(section.options().items())

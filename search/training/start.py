@@ -26,6 +26,7 @@ from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import averaged_from
 from search.store import read_study
 from search.study import checkpoint_path
+from search.tasks.leaks import NOTHING, UNKNOWN, Seen, seen_from_json
 from search.types import Cost, InputError, InputSize, TrialState, cost_from_json
 
 MACS_AT = InputSize(width=640, height=360)
@@ -43,6 +44,7 @@ class Start:
         build: Makes the network for a task and a seed, in the form in which it is trained.
         figures: Costs, as in a preset's card; None where they are to be counted.
         conditions: What these hold for.
+        seen: The photographs that its weights were trained on and selected by.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Start:
     build: Callable[[TaskPlan, int], HydraFusionIR]
     figures: Mapping[str, Any] | None = None
     conditions: Mapping[str, Any] | None = None
+    seen: Seen = NOTHING
 
 
 def start_from(source: str) -> Start:
@@ -81,6 +84,7 @@ def start_from(source: str) -> Start:
         build=build,
         figures={k: v for k, v in card["measured"].items() if k in costs},
         conditions={k: v for k, v in card["conditions"].items() if k in conditions},
+        seen=seen_from_json(card.get("photographs")) or UNKNOWN,
     )
 
 
@@ -112,6 +116,7 @@ def start_from_trial(run_folder: Path, number: int) -> Start:
         build=build,
         figures=None if trial.cost is None else cost_figures(trial.cost, again),
         conditions=None if trial.cost is None else cost_conditions(trial.cost),
+        seen=seen_from_json(study.facts.get("baseline", {}).get("photographs")) or UNKNOWN,
     )
 
 

@@ -27,6 +27,7 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality
 from search.store import hold
+from search.tasks.leaks import refuse_trained_on, seen_in
 from search.tasks.patches import Batch, PatchSampler
 from search.training.average import WeightAverage
 from search.training.files import (
@@ -142,6 +143,7 @@ class FullTraining:
                 "  Each takes the same share: choose a multiple."
             )
         self._data = task_data(recipe.task)
+        refuse_trained_on(seen_in(self._data).validation, start.seen, start.name)
         if self.plan.routing_supervision and not self._data.labels:
             raise InputError(
                 f"routing_supervision: {self.plan.routing_supervision:g} asks for the degradation of each patch, which "

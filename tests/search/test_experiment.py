@@ -233,6 +233,8 @@ def test_the_plan_tells_workers_what_the_file_says(base):
         "space.decoder_blocks=1",
         "budget.params_m={max: 1.0}",
         "search.generation=12",
+        "budget.latency_ms.runtime=torch",
+        "budget.latency_ms.device=cpu",
     ],
 )
 def test_the_identity_stays_where_the_meaning_of_a_trial_does(base, assignment):
@@ -251,6 +253,8 @@ def test_the_identity_stays_where_the_meaning_of_a_trial_does(base, assignment):
         "budget.params_m=2",
         "budget.latency_ms=20",
         "budget.latency_ms.at=[96, 96]",
+        "budget.latency_ms.runtime=onnxruntime",
+        "budget.latency_ms.device=cuda:1",
         "budget.threads=2",
         "objectives=[psnr_db, macs_g]",
         "proxy.rungs=[10, 30]",

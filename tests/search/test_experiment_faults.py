@@ -33,7 +33,12 @@ EXPECTED = (
     ("unknown-key-in-section", 6, "search.sede: unknown key.", "Did you mean seed?"),
     ("missing-task", 1, "task is missing.", "Add it. What is done to photographs, and which"),
     ("missing-name", 1, "name is missing.", RULES["name"]),
-    ("missing-kind", 2, "task.kind is missing.", "super_resolution, denoise, deblur, jpeg or mixed."),
+    (
+        "missing-kind",
+        2,
+        "task.kind is missing.",
+        "super_resolution, denoise, poisson, deblur, motion_blur, defocus, jpeg or mixed.",
+    ),
     ("key-twice", 6, "width stands twice.", "Keep one of the two."),
     ("no-value", 5, "budget.params_m: has no value.", "Write a value, or remove the key"),
     # types
@@ -59,6 +64,16 @@ EXPECTED = (
     ("unknown-stage", 5, "space.attention_stages: enc4 is not possible.", "stages joined by '+': enc1, enc2,"),
     ("duplicate-choice", 7, "space.width: 16 stands twice.", "Name each value once."),
     ("same-number-twice", 4, "space.expansion: 2.0 stands twice.", "Name each value once."),
+    # references
+    ("unknown-reference", 6, 'references: "fsrcn" is not possible.', "Did you mean fsrcnn?"),
+    ("unknown-key-in-reference", 5, "references.arg: unknown key.", "Did you mean args?"),
+    ("reference-twice", 4, "references: two are called fsrcnn.", "Give each a name of its own"),
+    ("reference-to-nothing", 5, "references: names neither a network nor a module.", "Write one of them: network ("),
+    ("reference-to-two", 5, "references: names both a network and a module.", "or module (package.mod:Net)."),
+    ("reference-without-factory", 5, 'references.module: "nets.Net" is not a legal name.', "package.module:Factory"),
+    ("path-of-built-in", 5, "references.path: belongs to a module, not to a built-in network.", "Remove it."),
+    ("scalar-for-references", 4, 'references: "fsrcnn" is not a list.', "Networks to compare with, a list: fsrcnn,"),
+    ("number-for-reference", 5, "references: 3 has no keys.", "name, network, module, args, path."),
     # conditions
     (
         "window-without-attention",
@@ -133,13 +148,26 @@ EXPECTED = (
     (
         "option-not-of-mixed",
         4,
-        "task.noise_sigma: belongs to deblur, not to mixed.",
-        "Remove it; mixed takes sigma, blur_sigma_px and quality.",
+        "task.noise_sigma: belongs to deblur, motion_blur and defocus, not to mixed.",
+        "Remove it; mixed takes sigma, blur_sigma_px, quality, peak, length_px, angle_deg, radius_px and members.",
     ),
+    ("member-unknown", 4, 'task.members: "defocs" is not possible.', "Did you mean defocus? mixed: two or more of"),
+    ("member-twice", 4, "task.members: [denoise, denoise] names one of them twice.", "Name each member once."),
+    ("member-alone", 4, 'task.members: ["denoise"] has too few entries.', "mixed: two or more of texture, denoise,"),
+    (
+        "option-of-no-member",
+        4,
+        "task.peak: belongs to the member poisson, which is not mixed in.",
+        "Remove it, or write members: [texture, denoise, deblur, artifact, poisson].",
+    ),
+    ("angle-of-a-full-turn", 4, "task.angle_deg: 360 is too large.", "degrees, -180..180, from the x axis"),
+    ("no-photons", 2, "task.peak: 0 is too small.", "0.1..1000000 (default 30)."),
     ("upscale-five", 2, "task.upscale: 5 is too large.", "enlargement, 2, 3 or 4"),
     ("two-channels", 2, "task.channels: 2 is not possible.", "1 (luma) or 3 (colour)."),
     ("half-a-data-set", 4, "task.data: {train} is no data set.", "Write `embedded`, a folder, {train, validation},"),
-    ("empty-data", 2, 'task.data: "" is empty.', "`embedded`, or a folder of photographs"),
+    ("layout-without-root", 4, "task.data: {layout} is no data set.", "or {layout, root}."),
+    ("unknown-layout", 4, 'task.data.layout: "div2" is not possible.', "Did you mean div2k? The layout is"),
+    ("empty-data", 2, 'task.data: "" is empty.', "`embedded`, or a folder of photographs (split"),
     # budget
     ("limit-of-nothing", 5, "budget.params_m: 0 is too small.", RULES["limit"]),
     ("negative-limit", 4, "budget.latency_ms.max: -5 is too small.", RULES["limit"]),
@@ -149,6 +177,15 @@ EXPECTED = (
     ("at-with-three-numbers", 7, "budget.latency_ms.at: [640, 360, 3] has too many entries.", RULES["at"]),
     ("at-as-one-word", 4, 'budget.latency_ms.at: "640x360" is not a list.', RULES["at"]),
     ("at-of-parameters", 4, "budget.params_m.at: parameters have no input size.", "Remove `at`."),
+    ("unknown-runtime", 4, 'budget.latency_ms.runtime: "tensorrt" is not possible.', "torch (eager), compile"),
+    ("unknown-device", 4, 'budget.latency_ms.device: "gpu" is not a legal name.', "cpu, or cuda:0, cuda:1"),
+    (
+        "onnx-on-cuda",
+        4,
+        "budget.latency_ms.device: cuda:0 and runtime onnxruntime do not go together.",
+        "ONNX Runtime is timed on cpu.",
+    ),
+    ("runtime-of-macs", 4, "budget.macs_g.runtime: unknown key.", "Known keys are max, at."),
     # objectives, proxy, search, execution
     ("unknown-objective", 4, 'objectives: "psnr" is not possible.', "Did you mean psnr_db?"),
     ("objectives-without-cost", 4, "objectives: [psnr_db, ssim] names no cost.", RULES["objectives"]),
@@ -179,8 +216,16 @@ EXPECTED = (
     ),
     ("supervision-of-two", 4, "proxy.routing_supervision: 2 is too large.", "degradation, 0..1; mixed tasks only."),
     ("keep-nothing", 4, "proxy.keep: 0 is too small.", "0 < keep <= 1."),
+    ("unknown-ranking", 4, 'proxy.rank_by: "extrapolate" is not possible.', "Did you mean extrapolated?"),
+    ("extrapolated-by-nothing", 6, "proxy.rank_by: extrapolated needs a predictor.", "Name its file"),
+    (
+        "extrapolated-ssim",
+        5,
+        "proxy.rank_by: extrapolated expects a PSNR, which is not the one quality among the objectives.",
+        "Let objectives name psnr_db and not ssim, or choose within_strata.",
+    ),
+    ("predictor-of-nothing", 4, 'proxy.predictor: "" is empty.', "the file predictor.json of a calibration"),
     ("no-trials", 4, "search.trials: 0 is too small.", "Candidates to train, 1..1000000"),
-    ("unknown-sampler", 4, 'search.sampler: "bayes" is not possible.', "auto, tpe, nsga2 or random."),
     ("time-of-nothing", 4, 'search.time: "soon" is not a number.', "seconds > 0, or 90s, 10m, 2h."),
     ("steps-in-parts", 4, 'search.steps: "1.5k" is not a whole number.', "or 100k, 2M."),
     ("no-patience", 4, "search.patience: 0 is too small.", "without a growth of the dominated volume, 1..1000000."),
@@ -205,6 +250,12 @@ EXPECTED = (
     ),
     ("timeout-of-nothing", 4, "execution.timeout_s: 0 is too small.", "a number > 0, or auto"),
     ("negative-retries", 4, "execution.retries: -1 is too small.", "could not be read, 0..100."),
+    (
+        "unknown-sampler",
+        4,
+        'search.sampler: "bayes" is not possible.',
+        "auto, random, qmc, tpe, nsga2, nsga3, gp, evolution or local.",
+    ),
     ("no-workers", 4, "execution.workers: 0 is too small.", "a number, 1..1024, or auto"),
     ("unknown-workers", 4, 'execution.workers: "all" is not a whole number.', "a number, 1..1024, or auto"),
     ("classes-fall", 4, "deploy.classes_ms: [30, 10] does not rise.", "Write latencies in rising order, each once."),
@@ -225,6 +276,7 @@ EXPECTED = (
 
 # What a schema cannot say: it sees one value at a time, and editors have no infinity.
 BEYOND_THE_SCHEMA = {
+    "reference-twice",
     "classes-fall",
     "condition-without-labels",
     "enqueue-idle",
@@ -233,9 +285,12 @@ BEYOND_THE_SCHEMA = {
     "enqueue-no-preset",
     "enqueue-outside",
     "enqueue-unknown-parameter",
+    "extrapolated-by-nothing",
+    "extrapolated-ssim",
     "infinite-limit",
     "level-missing",
     "level-too-deep",
+    "option-of-no-member",
     "range-of-a-million",
     "range-over-odd-numbers",
     "range-upside-down",
@@ -337,6 +392,7 @@ GOOD = {
     "search": {"sampler": "tpe", "trials": 4},
     "execution": {"workers": "auto"},
     "deploy": {"classes_ms": [10, 30.5]},
+    "references": ["fsrcnn", {"name": "mine", "module": "nets:Net", "args": {"width": 8}, "path": "nets"}],
 }
 
 

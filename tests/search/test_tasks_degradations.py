@@ -6,11 +6,14 @@ import pytest
 from search.tasks.degradations import (
     DEGRADATIONS,
     Deblur,
+    Defocus,
     Degradation,
     Denoise,
     Jpeg,
     LostDetail,
     Mixed,
+    MotionBlur,
+    Poisson,
     SuperResolution,
     degrade_photo,
 )
@@ -25,6 +28,12 @@ KINDS: list[Degradation] = [
     Deblur(1.5),
     Jpeg(20),
     LostDetail(),
+    Poisson(30),
+    MotionBlur(7, 30.0),
+    MotionBlur(7, None, 1.0),
+    MotionBlur(7),
+    Defocus(2.5),
+    Defocus(2.5, 2.0),
 ]
 
 
@@ -58,7 +67,8 @@ def test_the_clean_photo_is_left_untouched(kind: Degradation):
 
 
 def test_every_kind_is_listed_by_its_name():
-    assert set(DEGRADATIONS) == {"super_resolution", "denoise", "deblur", "jpeg", "mixed"}
+    kinds = {"super_resolution", "denoise", "poisson", "deblur", "motion_blur", "defocus", "jpeg", "mixed"}
+    assert set(DEGRADATIONS) == kinds
     assert {type(kind) for kind in KINDS} - {LostDetail} | {Mixed} == set(DEGRADATIONS.values())
 
 
@@ -78,7 +88,9 @@ def test_noise_has_its_strength_and_is_neither_clipped_nor_rounded():
 
 
 def test_a_kind_draws_something_exactly_where_it_holds_noise():
-    assert [kind.deterministic for kind in KINDS] == [True, True, False, False, True, True, True]
+    drawn = [kind for kind in KINDS if not kind.deterministic]
+    directions = [MotionBlur(7, None, 1.0), MotionBlur(7)]
+    assert drawn == [Denoise(25), Deblur(1.5, 2.0), Poisson(30), *directions, Defocus(2.5, 2.0)]
 
 
 def test_blur_noise_has_its_strength():

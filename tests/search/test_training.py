@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from torch import nn
 
 from hfir import HFIRConfig, HydraFusionIR, LargeKernelConfig, MoEConfig, build_model, fuse, load_preset, save_weights
+from search.evaluation.evaluator import task_data
 from search.store import hold
 from search.training import GanPlan, TrainingPlan, load_recipe
 from search.training.average import WeightAverage
@@ -403,6 +404,34 @@ def test_a_preset_is_trained_in_deploy_form_and_keeps_its_measured_costs(tmp_pat
     assert card["conditions"]["form"] == "deploy"
     assert card["provenance"]["start"] == {"preset": str(preset), "run": "r", "trial": 3}
     assert start_from(str(outcome.folder / "best")).name == "small"
+
+
+def with_record(preset: Path, record: dict) -> Path:
+    card = YAML(typ="safe").load(preset / "preset.yaml")
+    YAML().dump({**card, "photographs": record}, preset / "preset.yaml")
+    return preset
+
+
+def test_a_card_names_all_photographs_that_the_weights_ever_saw(tmp_path: Path, run: Run, preset: Path):
+    with_record(preset, {"train": {"ab" * 8: "earlier.png"}, "validation": {"cd" * 8: "chosen.png"}, "complete": True})
+    outcome = run(tmp_path / "out", start=start_from(str(preset)), steps=1)
+    seen = start_from(str(outcome.folder / "best")).seen
+    assert seen.complete
+    assert {"earlier.png"} < set(seen.train.values())
+    assert {"chosen.png"} < set(seen.validation.values())
+    assert not set(seen.train) & set(seen.validation)
+
+
+def test_a_start_without_a_record_leaves_an_incomplete_one(tmp_path: Path, run: Run, preset: Path):
+    outcome = run(tmp_path / "out", start=start_from(str(preset)), steps=1)
+    assert not start_from(str(outcome.folder / "best")).seen.complete
+
+
+def test_what_the_start_was_trained_on_may_not_be_validated_on(tmp_path: Path, run: Run, preset: Path, task: dict):
+    data = task_data(load_recipe(None, [], task).task)
+    record = {"train": {data.validation[0].digest: "known.png"}, "validation": {}, "complete": True}
+    with pytest.raises(InputError, match=r"are among those that small was trained on:\n  .* = known\.png"):
+        run(tmp_path / "out", start=start_from(str(with_record(preset, record))), steps=1)
 
 
 def test_a_name_is_trained_from_scratch_at_the_task_s_scale():

@@ -253,7 +253,7 @@ function diagram(config) {
 
 const colours = () => {
   const style = getComputedStyle(document.documentElement);
-  const names = ["paper", "ink", "muted", "line", "front", "knee", "good", "dominated", "stopped"];
+  const names = ["paper", "ink", "muted", "line", "front", "knee", "good", "dominated", "stopped", "reference"];
   return Object.fromEntries(names.map(name => [name, style.getPropertyValue(`--${name}`).trim()]));
 };
 
@@ -275,10 +275,10 @@ const settings = {
 const draw = (id, traces, plan) => Plotly.react(id, traces, plan, settings);
 
 /** Return an axis of an objective; a cost's is logarithmic, with round numbers written as people do. */
-function objectiveAxis(hue, name, places) {
+function objectiveAxis(hue, name, places, others = []) {
   const {label, maximise} = data.objectives[name];
   if (maximise) return axis(hue, label);
-  const known = places.map(at => data.trials.values[name][at]), low = Math.min(...known), high = Math.max(...known);
+  const known = [...places.map(at => data.trials.values[name][at]), ...others.map(other => other.values[name])], low = Math.min(...known), high = Math.max(...known);
   const span = Math.log10(high / low);
   const ladder = span < 0.6 ? [1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9] : span < 1.6 ? [1, 2, 3, 5, 7] : span < 3 ? [1, 2, 5] : [1];
   const ticks = [];
@@ -322,6 +322,16 @@ function hover(at, names) {
   return `<b>trial ${trials.number[at]}</b>, ${trials.state[at].toLowerCase()}<br>${figures.join("<br>")}<br>${wrapped(trials.words[at])}`;
 }
 
+const referenceLabel = hidden => (hidden.length ? `references (below the axis: ${escaped(hidden.map(other => other.name).join(", "))})` : "references");
+
+function referenceHover(other, names) {
+  const figures = names.map(name => {
+    const interval = name === "latency_ms" && other.latency ? ` (${other.latency.map(end => figure(name, end)).join("–")})` : "";
+    return `${escaped(data.objectives[name].label)} ${figure(name, other.values[name])}${interval}`;
+  });
+  return `<b>${escaped(other.name)}</b>, a reference<br>${figures.join("<br>")}<br>${wrapped(other.words)}<br>${wrapped(other.standing)}`;
+}
+
 /** Return how far down the figure reaches: a diverged candidate must not crush the others into a line. */
 function floor(name, places) {
   const known = places.map(at => data.trials.values[name][at]);
@@ -353,6 +363,8 @@ function drawFront() {
   const left = known.filter(at => trials.state[at] === "STOPPED" && Object.entries(low).every(([name, end]) => trials.values[name][at] >= end));
   const stopped = $("front-stopped").checked ? left : [];
   const beaten = complete.filter(at => !members.has(trials.number[at]));
+  const compared = data.references.filter(other => other.values[x] !== null && other.values[y] !== null);
+  const references = compared.filter(other => Object.entries(low).every(([name, end]) => other.values[name] >= end));
   const others = front.filter(at => !on.has(at)), knees = front.filter(at => trials.number[at] === knee);
   const corners = line.map(at => [trials.values[x][at], trials.values[y][at]]);
   draw("front-plot", [
@@ -364,13 +376,19 @@ function drawFront() {
     trace("front", line, {color: hue.front, size: 11, line: {color: hue.paper, width: 1}},
       {error_x: interval(x, line), error_y: interval(y, line)}),
     trace("knee (balanced)", knees, {color: hue.knee, size: 13, symbol: "diamond", line: {color: hue.paper, width: 1}}),
+    ...(compared.length ? [{
+      type: "scatter", mode: "markers+text", name: referenceLabel(compared.filter(other => !references.includes(other))), x: references.map(other => other.values[x]),
+      y: references.map(other => other.values[y]), text: references.map(other => escaped(other.name)), textposition: "top center",
+      textfont: {color: hue.reference, size: 11}, hovertext: references.map(other => referenceHover(other, names)), hoverinfo: "text",
+      marker: {color: hue.reference, size: 10, symbol: "x"},
+    }] : []),
     {type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false,
       marker: {symbol: "circle-open", size: 22, color: hue.ink, line: {width: 1.5}}},
   ], layout(hue, {
-    xaxis: objectiveAxis(hue, x, known),
-    yaxis: objectiveAxis(hue, y, known),
+    xaxis: objectiveAxis(hue, x, known, references),
+    yaxis: objectiveAxis(hue, y, known, references),
     showlegend: true, legend: {orientation: "h", y: -0.16, yanchor: "top", x: 0}, margin: {l: 50, r: 14, t: 22, b: 50},
-    ...references(hue, x, y), uirevision: x + y,
+    ...bounds(hue, x, y), uirevision: x + y,
   }));
   mark(Number($("card").dataset.trial));
   if (!clickable) $("front-plot").on("plotly_click", event => openCard(event.points[0].customdata));
@@ -378,7 +396,7 @@ function drawFront() {
 }
 
 /** Return the lines of what doing nothing scores, and of the budget's limits near the points. */
-function references(hue, x, y) {
+function bounds(hue, x, y) {
   const shapes = [], annotations = [];
   const add = (across, value, text, colour, dash, scale) => {
     const line = {color: colour, width: 1.3, dash};

@@ -15,7 +15,7 @@ from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.store import RunStore, hold
-from search.study import SearchRun
+from search.study import References, SearchRun
 from search.types import Study
 
 TINY = """
@@ -75,6 +75,8 @@ def run_in(
     with hold(folder):
         store = open_store(experiment, folder)
         asked = evaluator or ProxyEvaluator(experiment.evaluation_plan())
+        references = References(experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed)
+        options |= {"references": references}
         return SearchRun(experiment, asked, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
 
 
@@ -149,12 +151,4 @@ def brief_latencies() -> Iterator[None]:
         patch.setattr(latency, "PATIENCE", 1)
         patch.setattr(latency, "WARM_UP_S", 0.01)
         patch.setattr(reference, "BLOCK_S", 0.005)
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Remember latencies in a folder of the session, not in the user's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield

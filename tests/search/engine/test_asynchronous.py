@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
-from search.executors import ProcessExecutor
+from search.executors import Outcome, ProcessExecutor
 from search.experiment import Experiment
 from search.study import Director, Kind, Rules
 from search.types import Measurement, Study, TrialState
@@ -42,7 +43,11 @@ class Impatient(OneStraggler):
 class Logged(ProcessExecutor):
     """Notes in which order trainings came to their ends."""
 
-    def run(self, function, jobs):  # type: ignore[no-untyped-def]
+    def __init__(self, workers: int) -> None:
+        super().__init__(workers, start_worker)
+        self.log: list[tuple[int, int]] = []
+
+    def run(self, function: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Outcome[Any, Any]]:
         for outcome in super().run(function, jobs):
             if outcome.job is not None and isinstance(outcome.value, Measurement):
                 self.log.append((outcome.job.number, outcome.job.rung))
@@ -50,8 +55,7 @@ class Logged(ProcessExecutor):
 
 
 def ended(tiny: Tiny, search_in: Search, kind: type[OneStraggler], rules: Rules) -> tuple[Study, list[tuple[int, int]]]:
-    executor = Logged(2, start_worker)
-    executor.log = []
+    executor = Logged(2)
     experiment = tiny("search.trials=4", "search.generation=4", "space.levels=1")
     try:
         asked = kind(experiment.evaluation_plan())

@@ -7,7 +7,7 @@ import torch
 
 from hfir import HFIRConfig
 from search.evaluation import latency, reference
-from search.evaluation.cost import deploy_form
+from search.evaluation.cost import MIB, deploy_form, peak_memory_mib
 from search.evaluation.latency import (
     MIN_PASSES,
     Blocks,
@@ -17,7 +17,7 @@ from search.evaluation.latency import (
     remembered_latency,
 )
 from search.evaluation.reference import Reference, size_class, time_block
-from search.types import InputSize, Latency
+from search.types import EvaluationError, InputError, InputSize, Latency
 
 AT = InputSize(width=24, height=24)
 
@@ -39,23 +39,31 @@ class Scripted:
         self.calibrated_ms = measured_ms
 
 
+class Quiet:
+    """A machine on which nobody else runs anything."""
+
+    def is_crowded(self) -> bool:
+        return False
+
+
 @pytest.fixture(autouse=True)
 def steady_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of five passes of exactly 2 ms, and no waiting, where a test asks for a script."""
+    """Blocks of five passes of exactly 2 ms, no neighbours, and no waiting, where a test asks for a script."""
     if "scripted" in request.node.name:
-        monkeypatch.setattr(latency, "time_block", lambda run: [2.0] * 5)
+        monkeypatch.setattr(latency, "time_block", lambda run, clock: [2.0] * 5)
         monkeypatch.setattr(latency, "PAUSE_S", 0.0)
+        monkeypatch.setattr(latency, "Load", Quiet)
 
 
 def test_scripted_rest_keeps_every_block():
     blocks = interleaved(lambda: None, Scripted(1.0), limit_s=1)
-    assert (len(blocks.kept), blocks.discarded_blocks, blocks.is_trusted()) == (MIN_PASSES, 0, True)
+    assert (len(blocks.passes()), blocks.dropped(), blocks.is_trusted()) == (MIN_PASSES, 0, True)
 
 
 def test_scripted_busy_blocks_are_discarded_and_tried_again():
     # Before, after 1, after 2, …: the first two blocks have a slow reference beside them.
     blocks = interleaved(lambda: None, Scripted(1.0, 1.3, 1.0), limit_s=1)
-    assert (len(blocks.discarded), blocks.discarded_blocks) == (10, 2)
+    assert (len(blocks.discarded), blocks.dropped()) == (2, 2)
     assert blocks.is_trusted()
 
 
@@ -70,7 +78,7 @@ def test_scripted_a_faster_reference_is_the_new_rest_and_what_came_before_was_bu
     script = Scripted(1.0, 1.0, 0.8)
     blocks = interleaved(lambda: None, script, limit_s=1)
     assert script.calibrated_ms == pytest.approx(8.0)
-    assert len(blocks.kept) == MIN_PASSES
+    assert len(blocks.passes()) == MIN_PASSES
     assert blocks.discarded  # the block that was timed beside the slow reference
 
 
@@ -92,11 +100,42 @@ def test_the_interval_contains_the_median_whatever_the_order():
     assert median == 4.5
 
 
-def test_enough_needs_both_passes_and_a_narrow_interval(monkeypatch: pytest.MonkeyPatch):
+def test_scripted_processes_beside_us_that_the_reference_does_not_see_are_seen(monkeypatch: pytest.MonkeyPatch):
+    class Crowded:
+        crowded = iter([True, True, False, False, False, False])
+
+        def is_crowded(self) -> bool:
+            return next(self.crowded)
+
+    monkeypatch.setattr(latency, "Load", Crowded)
+    blocks = interleaved(lambda: None, Scripted(1.0), limit_s=1)
+    assert (len(blocks.kept), len(blocks.discarded), blocks.is_trusted()) == (3, 2, True)
+
+
+def test_blocks_that_are_slower_than_the_others_do_not_count():
+    # Medians 2.0, 2.0, 2.05, 2.3, 2.4: the limit is 1.05 · 2.0 = 2.1.
+    blocks = Blocks(kept=[[ms] * 5 for ms in (2.3, 2.0, 2.4, 2.05, 2.0)])
+    assert sorted(block[0] for block in blocks.agreeing()) == [2.0, 2.0, 2.05]
+    assert blocks.is_trusted()
+    assert (len(blocks.passes()), blocks.dropped()) == (15, 2)
+
+
+def test_one_lucky_block_does_not_shut_the_others_out():
+    assert len(Blocks(kept=[[ms] * 5 for ms in (1.5, 2.0, 2.0, 2.0)]).agreeing()) == 4
+
+
+def test_blocks_that_do_not_agree_are_no_figure_to_trust():
+    blocks = Blocks(kept=[[ms] * 9 for ms in (2.0, 2.0, 3.0, 3.5, 4.0)])
+    assert not blocks.is_trusted()
+    assert len(blocks.passes()) == 45
+
+
+def test_enough_needs_blocks_and_passes_and_a_narrow_interval(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(latency, "TOLERANCE", 0.02)
-    assert not Blocks(kept=[1.0] * (MIN_PASSES - 1)).is_enough()
-    assert Blocks(kept=[1.0] * MIN_PASSES).is_enough()
-    assert not Blocks(kept=[1.0, 2.0] * MIN_PASSES).is_enough()
+    assert not Blocks(kept=[[1.0] * 3] * 4).is_enough()  # 12 passes
+    assert not Blocks(kept=[[1.0] * 100] * 2).is_enough()  # two blocks
+    assert Blocks(kept=[[1.0] * 5] * 3).is_enough()
+    assert not Blocks(kept=[[0.9, 0.9, 1.0, 1.1, 1.1]] * 3).is_enough()  # they agree, but ±2 % is not reached
 
 
 def test_size_classes_cover_every_latency():
@@ -157,10 +196,108 @@ def test_a_figure_is_remembered_with_its_doubt_until_it_is_taken_anew(trusted, m
     assert figure().trusted is trusted
 
 
+def test_a_figure_that_was_taken_on_a_slower_machine_than_this_turns_out_to_be_is_taken_anew(
+    model, monkeypatch, tmp_path
+):
+    figure = remember(model, monkeypatch, tmp_path, trusted=True)
+    assert [figure().median_ms, figure().median_ms] == [1.0, 1.0]
+    monkeypatch.setattr(latency, "rest_ms", lambda *a: 1e-9)
+    assert figure().median_ms == 2.0
+
+
 def test_the_machine_remembers_how_fast_the_reference_is_at_rest(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     first = Reference("small", threads=1)
     assert first.calibrated_ms > 0
-    assert Reference("small", threads=1).calibrated_ms == first.calibrated_ms
+    assert reference.rest_ms("small", 1) == Reference("small", threads=1).calibrated_ms == first.calibrated_ms
     first.learn(0.001)
     assert Reference("small", threads=1).calibrated_ms == 0.001
+
+
+def test_rest_is_the_fastest_tenth_of_the_sessions(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine = Reference("small", threads=1)
+    machine.learn(2.0)
+    for ms in (4.0, 3.0, 1.0):
+        machine.remember([ms] * 4)
+    assert Reference("small", threads=1).calibrated_ms == 1.0
+    for _ in range(8):
+        machine.remember([2.0] * 4)  # twelve sessions: the second fastest
+    assert Reference("small", threads=1).calibrated_ms == 2.0
+    for _ in range(reference.SESSIONS):
+        machine.remember([5.0] * 4)  # a machine that is slower for good
+    assert Reference("small", threads=1).calibrated_ms == 5.0
+
+
+def test_a_session_is_remembered_by_the_lower_quartile_of_its_blocks(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    machine = Reference("small", threads=1)
+    machine.learn(9.0)
+    machine.remember([1.0, 5.0, 6.0, 7.0])
+    assert Reference("small", threads=1).calibrated_ms == 5.0
+
+
+# -- runtimes and devices ------------------------------------------------------------------------------
+
+
+def test_onnx_runtime_is_named_with_its_version(model):
+    figure = measure_latency(model, AT, threads=1, runtime="onnxruntime", limit_s=0.05)
+    assert figure.runtime.startswith("onnxruntime 1.")
+    assert figure.versions["torch"]
+
+
+def test_runtimes_are_remembered_apart(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keys = {latency._cache_key(model, AT, 1, runtime, "cpu") for runtime in ("torch", "compile", "onnxruntime")}
+    assert len(keys) == 3
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "said"),
+    [
+        ("tensorrt", "cpu", "not known"),
+        ("torch", "gpu", "Write cpu, or cuda:0"),
+        ("torch", "cuda:99", "this machine has"),
+    ],
+)
+def test_a_runtime_or_a_device_that_is_not_there_is_said(runtime: str, device: str, said: str, model):
+    with pytest.raises(InputError, match=said):
+        measure_latency(model, AT, threads=1, runtime=runtime, device=device)
+
+
+def test_onnx_runtime_takes_any_network():
+    figure = measure_latency(
+        torch.nn.Conv2d(2, 3, 1).eval(), AT, threads=1, runtime="onnxruntime", in_channels=2, limit_s=0.05
+    )
+    assert figure.runtime.startswith("onnxruntime 1.")
+
+
+def test_what_onnx_cannot_say_is_an_error_with_the_reason():
+    class Odd(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(EvaluationError, match="no ONNX file to measure"):
+        measure_latency(Odd().eval(), AT, threads=1, runtime="onnxruntime", in_channels=2)
+
+
+def test_any_network_can_be_timed():
+    figure = measure_latency(torch.nn.Conv2d(2, 3, 1).eval(), AT, threads=1, in_channels=2, limit_s=0.05)
+    assert figure.median_ms > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("runtime", ["torch", "compile"])
+def test_a_network_is_timed_on_a_cuda_device_by_events(runtime: str, model):
+    figure = measure_latency(model, AT, threads=1, runtime=runtime, device="cuda:0", limit_s=0.3)
+    assert 0 < figure.low_ms <= figure.median_ms <= figure.high_ms
+    assert figure.device.startswith("cuda:0 (")
+    assert all(p.device.type == "cpu" for p in model.parameters())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_peak_memory_on_a_cuda_device_holds_at_least_the_weights(model):
+    weights = sum(p.numel() for p in model.parameters())
+    assert peak_memory_mib(model, AT, device="cuda:0") >= 4 * weights / MIB

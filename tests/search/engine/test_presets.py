@@ -111,6 +111,8 @@ def test_a_preset_folder_holds_its_files_and_their_checksums(shipped: Path, best
             assert f"| `{name}` | `{digest}` |" in text
         assert card["role"] == role
         assert card["provenance"]["trial"] == best.number
+        assert set(card["photographs"]["validation"].values()) == set(card["conditions"]["validation_images"])
+        assert not set(card["photographs"]["train"]) & set(card["photographs"]["validation"])
         assert text.startswith(f"# {card['name']}\n")
     assert card_of(shipped / "within_5000ms")["checked"]["limits"]["latency_ms"] == 5000
 

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.schedulers import promotions
+from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum, promotions
 from search.types import Cost, Genotype, Measurement, Trial, TrialState
 
 
@@ -27,13 +28,13 @@ def candidate(number: int, psnr: list[float], macs: float, stratum: int = 1, sta
     )
 
 
-def promoted(trials: list[Trial], rung: int = 0, keep: float = 0.5) -> list[int]:
+def promoted(trials: list[Trial], rung: int = 0, keep: float = 0.5, ranking: Ranking = WITHIN_LEVELS) -> list[int]:
     chosen = promotions(
         trials,
         rung=rung,
         keep=keep,
         objectives=("psnr_db", "macs_g"),
-        stratum=lambda t: t.genotype["levels"],
+        ranking=ranking,
     )
     return [t.number for t in chosen]
 
@@ -57,6 +58,43 @@ def test_quality_is_compared_at_the_rung_and_not_later():
     assert promoted([ahead, better_here]) == [1]
 
 
+EXPECTED = Ranking(stratum=one_stratum, expected_psnr_db=lambda t, rung: t.measurements[rung].psnr_db + t.number)
+RANKINGS = {"within_strata": WITHIN_LEVELS, "extrapolated": EXPECTED, "value": BY_VALUE}
+every_ranking = pytest.mark.parametrize("ranking", RANKINGS.values(), ids=RANKINGS)
+
+
+def test_by_value_a_slow_stratum_sends_nobody():
+    fast = [candidate(i, [32], 1, stratum=1) for i in range(2)]
+    slow = [candidate(2 + i, [25], 5, stratum=2) for i in range(2)]
+    assert promoted([*fast, *slow], ranking=BY_VALUE) == [0, 1]
+
+
+def test_what_is_expected_counts_and_not_what_was_seen():
+    slopes = {0: 0.5, 1: 4.0, 2: 0.5, 3: 4.0}
+    ranking = Ranking(stratum=one_stratum, expected_psnr_db=lambda t, _: t.measurements[0].psnr_db + slopes[t.number])
+    trials = [candidate(n, [32 - n], 2, stratum=1 + n % 2) for n in range(4)]
+    assert promoted(trials, ranking=ranking) == [1, 3]
+    assert promoted(trials, ranking=BY_VALUE) == [0, 1]
+
+
+@every_ranking
+def test_a_dominated_candidate_stays_behind_however_it_is_ranked(ranking: Ranking):
+    trials = [candidate(0, [20], 4), candidate(1, [30], 1)]
+    assert promoted(trials, ranking=ranking) == [1]
+
+
+@every_ranking
+def test_nobody_is_promoted_twice_however_they_are_ranked(ranking: Ranking):
+    there = candidate(0, [35, 36], 1)
+    assert promoted([there, candidate(1, [20], 2)], ranking=ranking) == []
+
+
+@every_ranking
+def test_failed_candidates_take_no_place_however_they_are_ranked(ranking: Ranking):
+    trials = [candidate(0, [35], 1, state=TrialState.FAILED), candidate(1, [30], 2)]
+    assert promoted(trials, ranking=ranking) == [1]
+
+
 def test_nobody_is_promoted_twice_and_the_passed_over_may_be_later():
     first = [candidate(0, [30], 2), candidate(1, [29], 3)]
     assert promoted(first) == [0]
@@ -77,14 +115,15 @@ def test_complete_candidates_keep_their_place_but_are_not_sent_again():
 
 
 @given(
+    ranking=st.sampled_from(list(RANKINGS.values())),
     figures=st.lists(st.tuples(st.floats(20, 40), st.floats(0.1, 9), st.integers(1, 3)), min_size=1, max_size=12),
     keep=st.floats(0.1, 1.0),
     order=st.randoms(use_true_random=False),
 )
-def test_the_choice_depends_on_the_candidates_and_not_on_their_order(figures, keep, order):
+def test_the_choice_depends_on_the_candidates_and_not_on_their_order(ranking, figures, keep, order):
     trials = [candidate(i, [p], m, s) for i, (p, m, s) in enumerate(figures)]
-    expected = promoted(trials, keep=keep)
+    expected = promoted(trials, keep=keep, ranking=ranking)
     assert expected
     shuffled = list(trials)
     order.shuffle(shuffled)
-    assert promoted(shuffled, keep=keep) == expected
+    assert promoted(shuffled, keep=keep, ranking=ranking) == expected

@@ -179,6 +179,21 @@ def test_a_withdrawn_trial_is_infeasible(store: RunStore):
     assert (trial.state, trial.reason) == (TrialState.INFEASIBLE, "measured again: over")
 
 
+def test_a_run_in_memory_leaves_nothing_behind(experiment: Experiment, tmp_path: Path):
+    store = RunStore(
+        tmp_path / "run",
+        name=experiment.name,
+        objectives=experiment.objectives,
+        identity=experiment.identity,
+        spec=experiment.spec,
+        storage=optuna.storages.InMemoryStorage(),
+    )
+    store.finish(propose(store), TrialState.STOPPED, reason="because")
+    [trial] = store.study().trials
+    assert (trial.state, trial.reason) == (TrialState.STOPPED, "because")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_without_a_run_is_said_so(tmp_path: Path):
     with pytest.raises(InputError, match="holds no run"):
         read_study(tmp_path)

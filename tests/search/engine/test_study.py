@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from search.evaluation.answers import Admission
+from search.evaluation.answers import Admission, Baseline
 from search.evaluation.evaluator import ProxyEvaluator, admit, train
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor, InlineExecutor, ProcessExecutor
@@ -20,7 +20,7 @@ from search.experiment import Experiment
 from search.pareto import pareto_front
 from search.store import RunStore, read_study
 from search.study import SearchRun, checkpoint_path
-from search.types import Measurement, Study, Trial, TrialState
+from search.types import InputError, Measurement, Study, Trial, TrialState
 
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
@@ -256,6 +256,52 @@ def test_a_member_that_misses_the_budget_when_measured_again_is_withdrawn(tiny: 
     members = pareto_front(study.trials, study.objectives).members
     assert withdrawn.number not in [t.number for t in members]
     assert all(str(t.number) in study.facts["verified"] for t in members)
+
+
+class Elsewhere(Tampered):
+    """Answers as another machine would."""
+
+    def look_at_data(self, job: None) -> Baseline:
+        return replace(super().look_at_data(job), host="elsewhere")
+
+    def admit(self, job: CandidateJob) -> Admission:
+        answer = super().admit(job)
+        return answer if answer.cost.latency is None else self.changed(answer, reason=answer.reason, host="elsewhere")
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        return self.changed(super().remeasure(job), reason="", host="elsewhere", median_ms=1234.5)
+
+
+def test_a_run_whose_latencies_count_does_not_go_on_on_another_machine(tiny: Tiny, search_in: Search):
+    search_in(tiny("search.trials=3"), "run")
+    moved = Elsewhere(tiny().evaluation_plan())
+    with pytest.raises(InputError, match="this machine is elsewhere") as refusal:
+        search_in(tiny(), "run", evaluator=moved)
+    assert "another folder with --out" in str(refusal.value)
+    assert "--remeasure" in str(refusal.value)
+
+
+def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Search):
+    before = search_in(tiny("search.trials=3"), "run")
+    study = search_in(tiny(), "run", evaluator=Elsewhere(tiny().evaluation_plan()), move=True)
+    hosts = {t.cost.latency.host for t in study.trials if t.cost is not None and t.cost.latency is not None}
+    assert hosts == {"elsewhere"}
+    assert {t.value("latency_ms") for t in study.trials[: len(before.trials)] if t.cost} == {1234.5}
+    assert len(study.trials) > len(before.trials)
+    members = pareto_front(study.trials, study.objectives).members
+    assert all(study.facts["verified"][str(t.number)]["latency"]["host"] == "elsewhere" for t in members)
+
+
+def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search):
+    free = "budget.latency_ms={at: [24, 24]}"
+    search_in(tiny("search.trials=3", free), "run")
+    study = search_in(tiny(free), "run", evaluator=Elsewhere(tiny(free).evaluation_plan()))
+    assert study.facts["finished"] == 6
+
+
+def test_an_untrusted_latency_that_decides_says_so(tiny: Tiny, search_in: Search, caplog: pytest.LogCaptureFixture):
+    search_in(tiny("search.trials=1"), "run", evaluator=OnABusyMachine(tiny().evaluation_plan()))
+    assert "a reference ran 40% slower than at rest; within its limit all the same" in caplog.text
 
 
 def test_an_untrusted_latency_is_said_and_never_withdraws(tiny: Tiny, search_in: Search):

@@ -1,65 +1,18 @@
-"""Where proposals come from: Optuna's samplers, and local search around the front.
-
-A sampler is built anew for every proposal, seeded by the run's seed and the proposal's index. Nothing is pickled, and a
-run that was stopped proposes what the unbroken run would have proposed.
-"""
+"""Between a sampler and Optuna: every proposal is asked through the study, so that it is recorded like any other."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, Trial
 
 from search.space import Parameter, SearchSpace
 from search.types import Genotype, Scalar
-
-WARM_UP = 12
-"""Proposals that are drawn at random before any model of the space is trusted."""
-
-
-def proposal_seed(run_seed: int, index: int, purpose: int = 0) -> int:
-    """Return the seed of one proposal, from the run's seed and the proposal's index."""
-    return int(np.random.SeedSequence([run_seed, index, purpose]).generate_state(1)[0])
-
-
-def build_sampler(name: str, *, seed: int, index: int, space: SearchSpace, front: Sequence[Genotype]) -> BaseSampler:
-    """Return the sampler for one proposal.
-
-    `auto` begins at the small end of the space (the smallest value of every number), so that the front reaches it;
-    draws the rest of the first `WARM_UP` proposals at random; then alternates multivariate TPE with a mutation of a
-    member of the front.
-
-    Args:
-        name: auto, tpe, nsga2 or random.
-        seed: Of this proposal.
-        index: Of this proposal, from 0.
-        space: What is searched.
-        front: The front's members so far.
-    """
-    if name == "auto" and index == 0:
-        return GivenPoint(smallest_point(space))
-    if name == "random" or (name == "auto" and index < WARM_UP):
-        return GivenPoint(space.sample(seed))
-    if name == "auto" and index % 2 and front:
-        chosen = front[seed % len(front)]
-        return GivenPoint(space.mutate(chosen, seed))
-    if name == "nsga2":
-        return NSGAIISampler(population_size=20, seed=seed)
-    with warnings.catch_warnings():  # optuna 5.0 still calls `group` experimental
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return TPESampler(multivariate=True, group=True, constant_liar=True, n_startup_trials=WARM_UP, seed=seed)
-
-
-def smallest_point(space: SearchSpace) -> Genotype:
-    """Return the point with the smallest value of every ordered parameter and the first choice of every other."""
-    return space.grow(lambda p: min(p.choices) if p.is_ordered else p.choices[0])  # pyright: ignore[reportArgumentType]
 
 
 def propose(study: optuna.Study, space: SearchSpace) -> tuple[Trial, Genotype]:

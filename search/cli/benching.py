@@ -1,0 +1,289 @@
+"""`bench-samplers`: every sampler on a table, over many seeds. Loads no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table as Sheet
+
+from search.cli.tables import output_console
+from search.executors import Executor, InlineExecutor, ProcessExecutor
+from search.report.figures import render
+from search.report.tables import write_atomically
+from search.samplers import SAMPLERS
+from search.tabular import Course, Table, bench, load_table
+from search.tabular.benchmark import FULL, HALVING, SCHEDULERS, at_trained
+from search.tabular.fidelity import Fidelity, fidelity_of
+from search.tabular.figure import draw_courses, draw_fidelity
+from search.tabular.summary import Contender, behind_chance, contenders, marks_up_to, mean_of, saving
+from search.types import InputError
+
+DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "gp")
+"""All that answer within milliseconds; gp takes a second a proposal, and is asked for by name."""
+BASELINE = "tpe-default"
+"""What Optuna takes by itself for several objectives: `auto` is held against it with every candidate fully trained."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BenchJob:
+    """One search of a table."""
+
+    table: str
+    sampler: str
+    scheduler: str
+    seed: int
+    evaluations: int
+    generation: int
+    limits: tuple[tuple[str, float], ...]
+
+
+def bench_samplers(
+    table_name: str,
+    *,
+    samplers: str,
+    schedulers: str,
+    seeds: int,
+    first_seed: int,
+    evaluations: int,
+    generation: int,
+    within: float | None,
+    workers: int,
+    out: Path,
+) -> None:
+    """Run samplers and schedulers over a table; print what they reached, and write CSV and figures.
+
+    Raises:
+        InputError: If a name is unknown, or a package is missing.
+    """
+    names = _names(samplers, SAMPLERS, DEFAULT_SAMPLERS, "--samplers")
+    ways = _names(schedulers, SCHEDULERS, SCHEDULERS, "--schedulers")
+    table = _load(table_name)
+    if len(table.steps) == 1:
+        ways = (FULL,)
+    limits = {} if within is None else {table.cost: float(np.quantile(table.costs[table.cost], within))}
+    most = int(table.within(limits).sum())
+    if evaluations > most:
+        raise InputError(
+            f"--evaluations {evaluations}: table {table_name} has {most} points"
+            f"{' within the limit' if limits else ''}.\n  Ask for at most so many."
+        )
+    jobs = [
+        BenchJob(
+            table=table_name,
+            sampler=name,
+            scheduler=way,
+            seed=first_seed + seed,
+            evaluations=evaluations,
+            generation=generation,
+            limits=tuple(limits.items()),
+        )
+        for name in names
+        for way in ways
+        for seed in range(seeds)
+    ]
+    found = contenders(_done(jobs, workers))
+    console = output_console()
+    console.print(_shares_sheet(table, found, evaluations, limits))
+    console.print("\n".join(_findings(table, found, evaluations)), highlight=False, markup=False)
+    fidelity = fidelity_of(table)
+    if fidelity is not None:
+        console.print(_fidelity_sheet(table, fidelity))
+    for path in _written(out, table, found, fidelity, evaluations, within):
+        console.print(f"Written: {path}", highlight=False, markup=False)
+
+
+def run_job(job: BenchJob) -> Course:
+    """Run one search; what a worker does."""
+    return bench(
+        _load(job.table),
+        sampler=job.sampler,
+        scheduler=job.scheduler,
+        seed=job.seed,
+        evaluations=job.evaluations,
+        generation=job.generation,
+        limits=dict(job.limits),
+    )
+
+
+def start_worker() -> None:
+    """Prepare a worker process: there is nothing to prepare."""
+
+
+@cache
+def _load(name: str) -> Table:
+    return load_table(name)
+
+
+def _done(jobs: Sequence[BenchJob], workers: int) -> list[Course]:
+    """Run the searches, side by side, and return them in the order of the jobs."""
+    executor: Executor = InlineExecutor() if workers == 1 else ProcessExecutor(workers, start_worker)
+    found: dict[BenchJob, Course] = {}
+    try:
+        for outcome in _tracked(executor, jobs):
+            if outcome.error is not None:
+                raise outcome.error
+            found[outcome.job] = outcome.value
+    finally:
+        executor.close()
+    return [found[job] for job in jobs]
+
+
+def _tracked(executor: Executor, jobs: Sequence[BenchJob]) -> Iterator[Any]:
+    console = Console(stderr=True)
+    outcomes = executor.run(run_job, jobs)
+    return iter(track(outcomes, "searches", total=len(jobs), console=console, disable=not console.is_terminal))
+
+
+def _names(text: str, known: Sequence[str], default: Sequence[str], option: str) -> tuple[str, ...]:
+    names = tuple(default) if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
+    for name in names:
+        if name not in known:
+            raise InputError(f"{option}: there is no {name}.\n  Known are {', '.join(known)}; separate them by commas.")
+    if not names:
+        raise InputError(f"{option} names none.\n  Known are {', '.join(known)}.")
+    return names
+
+
+# -- what is printed -----------------------------------------------------------------------------------
+
+
+def _shares_sheet(table: Table, found: Sequence[Contender], evaluations: int, limits: Mapping[str, float]) -> Sheet:
+    within = "".join(f", {name} <= {limit:.4g}" for name, limit in limits.items())
+    title = (
+        f"Share of the true front's hypervolume on {table.name}: {table.quality_label} against log {table.cost}{within}"
+    )
+    marks = marks_up_to(evaluations)
+    sheet = _sheet(title, ["sampler", *(f"{mark} trained" for mark in marks), "proposals"])
+    for contender in found:
+        means = [mean_of(contender.shares_at(mark)) for mark in marks]
+        proposals = np.mean([course.considered for course in contender.courses])
+        cells = [f"{m.mean:.3f} ({m.low:.3f} … {m.high:.3f})" for m in means]
+        sheet.add_row(contender.label, *cells, f"{proposals:.0f}")
+    sheet.caption = f"mean over {len(found[0].courses)} seeds (95 % interval); {table.conditions}"
+    sheet.caption_justify = "left"
+    return sheet
+
+
+def _findings(table: Table, found: Sequence[Contender], evaluations: int) -> list[str]:
+    """Say how `auto` stands to chance, and to what Optuna does by itself with full trainings."""
+    by_name = {(c.sampler, c.scheduler): c for c in found}
+    lines: list[str] = []
+    chance, base = by_name.get(("random", FULL)), by_name.get((BASELINE, FULL))
+    auto = by_name.get(("auto", FULL))
+    if auto is not None and chance is not None and evaluations >= 20:
+        behind = behind_chance(auto, chance, evaluations)
+        worst = min(behind, key=lambda b: b[1], default=None)
+        lines.append(
+            "auto is at no number of trained candidates from 20 on below random search."
+            if worst is None
+            else f"auto is below random search at {len(behind)} numbers of trained candidates, most at {worst[0]}: "
+            f"by {-worst[1]:.4f}."
+        )
+    for way in (FULL, HALVING):
+        one = by_name.get(("auto", way))
+        if one is not None and base is not None:
+            saved = saving(one, base)
+            lines.append(
+                f"{one.label} needs {saved.steps:,.0f} steps for the share {saved.share:.3f} that {BASELINE} reaches "
+                f"at its end in half of the seeds, which needs {saved.other_steps:,.0f}: {saved.ratio:.2f} of them."
+            )
+    return lines
+
+
+def _fidelity_sheet(table: Table, fidelity: Fidelity) -> Sheet:
+    sheet = _sheet(
+        f"Kendall's tau to step {table.steps[-1]} on {table.name}", ["order by", "same seed", "another seed"]
+    )
+    for place, step in enumerate(table.steps[:-1]):
+        other = "" if fidelity.across_rungs is None else _agreement_words(fidelity.across_rungs[place])
+        sheet.add_row(f"step {step}", _agreement_words(fidelity.by_rung[place]), other)
+    if fidelity.seeds is not None:
+        sheet.add_row(f"step {table.steps[-1]}", "", _agreement_words(fidelity.seeds))
+    sheet.add_row(f"{table.cost} alone", _agreement_words(fidelity.by_cost), "")
+    return sheet
+
+
+def _agreement_words(agreement: Any) -> str:
+    return f"{agreement.tau:.2f} ({agreement.low:.2f} … {agreement.high:.2f})"
+
+
+def _sheet(title: str, headings: Sequence[str]) -> Sheet:
+    sheet = Sheet(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for place, heading in enumerate(headings):
+        sheet.add_column(heading, justify="right" if place else "left", overflow="fold")
+    return sheet
+
+
+# -- what is written -----------------------------------------------------------------------------------
+
+
+def _written(
+    out: Path,
+    table: Table,
+    found: tuple[Contender, ...],
+    fidelity: Fidelity | None,
+    evaluations: int,
+    within: float | None,
+) -> list[Path]:
+    stem = table.name if within is None else f"{table.name}-within-{within:g}"
+    title = f"Samplers on {table.name}" + ("" if within is None else f", cost within its {within:.0%} quantile")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        paths = [
+            write_atomically(out / f"{stem}.csv", _csv(_records(found, evaluations))),
+            write_atomically(out / f"{stem}.png", render(draw_courses(table, found, title=title), "png")),
+        ]
+        if fidelity is not None:
+            paths.append(write_atomically(out / f"{stem}-fidelity.csv", _csv(_fidelity_records(table, fidelity))))
+            paths.append(write_atomically(out / f"{stem}-fidelity.png", render(draw_fidelity(table, fidelity), "png")))
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error}).\n  Give another folder.") from error
+    return paths
+
+
+def _csv(records: list[dict[str, Any]]) -> bytes:
+    return pd.DataFrame(records).to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+
+
+def _records(found: Sequence[Contender], evaluations: int) -> list[dict[str, Any]]:
+    """Return one row a search and number of trained candidates: every fifth, and the marks."""
+    counts = sorted({*range(5, evaluations + 1, 5), *marks_up_to(evaluations)})
+    rows: list[dict[str, Any]] = []
+    for contender in found:
+        for course in contender.courses:
+            for count in counts:
+                steps = (s for n, s in zip(course.trained, course.steps, strict=True) if n <= count)
+                rows.append(
+                    {
+                        "sampler": contender.sampler,
+                        "scheduler": contender.scheduler,
+                        "seed": course.seed,
+                        "trained": count,
+                        "steps": max(steps, default=0),
+                        "share": at_trained(course, count),
+                    }
+                )
+    return rows
+
+
+def _fidelity_records(table: Table, fidelity: Fidelity) -> list[dict[str, Any]]:
+    rows = [("same seed", str(s), a) for s, a in zip(table.steps, fidelity.by_rung, strict=False)]
+    if fidelity.across_rungs is not None and fidelity.seeds is not None:
+        others = (*fidelity.across_rungs, fidelity.seeds)
+        rows += [("another seed", str(s), a) for s, a in zip(table.steps, others, strict=True)]
+    rows.append(("cost", table.cost, fidelity.by_cost))
+    return [{"against": kind, "order_by": by, **agreement._asdict()} for kind, by, agreement in rows]
+
+
+def default_workers() -> int:
+    """Return one worker a core."""
+    return os.cpu_count() or 1

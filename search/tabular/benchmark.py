@@ -1,0 +1,114 @@
+"""Samplers and schedulers on a table, over many seeds: the shipped search, its trainings looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from search.executors import InlineExecutor
+from search.study import SearchRun
+from search.tabular.memory import MemoryStore
+from search.tabular.problem import TableEvaluator, TableProblem, TableRungs, TableSearch
+from search.tabular.table import Table
+
+FULL, HALVING = "full", "halving"
+SCHEDULERS = (FULL, HALVING)
+"""Every candidate trained to the last rung, or successive halving over the table's rungs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Course:
+    """What one search of a table found, and when.
+
+    Args:
+        sampler: Its name.
+        scheduler: `full` or `halving`.
+        seed: Of the run.
+        trained: Candidates in training so far, after each training of one through a rung.
+        steps: Training steps that had been spent by then, on all candidates.
+        shares: Share of the true front's volume that the candidates trained to the last rung dominate.
+        considered: Proposals in all, free ones included.
+    """
+
+    sampler: str
+    scheduler: str
+    seed: int
+    trained: tuple[int, ...]
+    steps: tuple[int, ...]
+    shares: tuple[float, ...]
+    considered: int
+
+
+def bench(
+    table: Table,
+    *,
+    sampler: str,
+    scheduler: str = FULL,
+    seed: int,
+    evaluations: int,
+    generation: int = 1,
+    limits: Mapping[str, float] | None = None,
+) -> Course:
+    """Search a table once, by the shipped loop, and return the course of the dominated volume.
+
+    Args:
+        table: What answers.
+        sampler: A name in `search.samplers.SAMPLERS`.
+        scheduler: `full`, or `halving` where the table has several rungs.
+        seed: Of the run: of proposals, and of which of a point's trainings is seen.
+        evaluations: Candidates to train.
+        generation: Candidates that are proposed before any is trained.
+        limits: Upper limits of costs; what is over one costs no evaluation.
+    """
+    every = tuple(range(len(table.steps)))
+    rungs = every if scheduler == HALVING else every[-1:]
+    problem = TableProblem(
+        table=table,
+        search=TableSearch(sampler=sampler, trials=evaluations, seed=seed, generation=generation),
+        proxy=TableRungs(rungs=tuple(table.steps[rung] for rung in rungs)),
+        limits=limits or {},
+    )
+    evaluator = TableEvaluator(table=table, rungs=rungs, limits=limits or {})
+    store = MemoryStore(problem.name, problem.objectives)
+    study = SearchRun(problem, evaluator, store, InlineExecutor()).run()
+    trained, steps, shares = _course(table, store, limits or {})
+    return Course(
+        sampler=sampler,
+        scheduler=scheduler,
+        seed=seed,
+        trained=trained,
+        steps=steps,
+        shares=shares,
+        considered=len(study.trials),
+    )
+
+
+def _course(
+    table: Table, store: MemoryStore, limits: Mapping[str, float]
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
+    """Return, after each training that was looked up: candidates, steps, and the share reached."""
+    total = table.total(limits)
+    seen: dict[int, int] = {}
+    rows: list[int] = []
+    share = 0.0
+    course: list[tuple[int, int, float]] = []
+    for trial, measurement in store.trainings:
+        seen[trial.number] = measurement.step
+        if measurement.step == table.steps[-1]:
+            rows.append(table.row_of[trial.key])
+            share = table.volume(rows, limits) / total
+        course.append((len(seen), sum(seen.values()), share))
+    trained, steps, shares = zip(*course, strict=True) if course else ((), (), ())
+    return trained, steps, shares
+
+
+def at_trained(course: Course, count: int) -> float:
+    """Return the share reached once so many candidates were trained; 0 where they were never."""
+    return max((share for n, share in zip(course.trained, course.shares, strict=True) if n <= count), default=0.0)
+
+
+def steps_to(course: Course, share: float) -> float:
+    """Return the training steps that were spent when a share was reached; infinity where it never was."""
+    return next((float(s) for s, found in zip(course.steps, course.shares, strict=True) if found >= share), np.inf)

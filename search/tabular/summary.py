@@ -1,0 +1,109 @@
+"""What many searches of a table say together: means with intervals, and how many steps one sampler saves another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from search.pareto import Floats
+from search.tabular.benchmark import Course, at_trained, steps_to
+
+RESAMPLES = 2000
+MARKS = (20, 50, 100, 150, 200, 300, 500, 1000)
+"""Numbers of trained candidates that tables show, as far as the searches went."""
+FIRST_FAIR = 20
+"""From so many trained candidates on a sampler should be no worse than chance."""
+
+
+class Mean(NamedTuple):
+    """A mean over seeds and its 95 % interval (percentile bootstrap over the seeds)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """All searches of one sampler under one scheduler.
+
+    Args:
+        sampler: Its name.
+        scheduler: Likewise.
+        courses: One a seed.
+    """
+
+    sampler: str
+    scheduler: str
+    courses: tuple[Course, ...]
+
+    @property
+    def label(self) -> str:
+        """How tables and figures call it."""
+        return self.sampler if self.scheduler == "full" else f"{self.sampler}, {self.scheduler}"
+
+    def shares_at(self, count: int) -> Floats:
+        """Return [seeds] the share after so many trained candidates."""
+        return np.array([at_trained(course, count) for course in self.courses])
+
+
+def contenders(courses: Sequence[Course]) -> tuple[Contender, ...]:
+    """Group searches by sampler and scheduler, in the order in which they come, each by rising seed."""
+    groups: dict[tuple[str, str], list[Course]] = {}
+    for course in courses:
+        groups.setdefault((course.sampler, course.scheduler), []).append(course)
+    return tuple(
+        Contender(sampler=sampler, scheduler=scheduler, courses=tuple(sorted(group, key=lambda c: c.seed)))
+        for (sampler, scheduler), group in groups.items()
+    )
+
+
+def mean_of(values: Floats) -> Mean:
+    """Return the mean of figures over seeds, with its interval."""
+    picks = np.random.default_rng(0).integers(len(values), size=(RESAMPLES, len(values)))
+    low, high = np.percentile(values[picks].mean(axis=1), [2.5, 97.5])
+    return Mean(float(values.mean()), float(low), float(high))
+
+
+def marks_up_to(evaluations: int) -> tuple[int, ...]:
+    """Return the numbers of trained candidates that a table shows."""
+    return (*(mark for mark in MARKS if mark < evaluations), evaluations)
+
+
+class Saving(NamedTuple):
+    """How few of another's steps a contender needs for what that one reached in the end."""
+
+    share: float
+    """The other's mean share at its end."""
+    steps: float
+    """Median of the contender's steps to that share; infinite where half of its searches never reach it."""
+    other_steps: float
+    """Median of the other's steps to it, likewise."""
+
+    @property
+    def ratio(self) -> float:
+        """The contender's steps as a share of the other's; NaN where neither reaches it."""
+        return self.steps / self.other_steps if np.isfinite(self.other_steps) else float("nan")
+
+
+def saving(one: Contender, other: Contender) -> Saving:
+    """Say how many training steps one contender needs for the hypervolume that another ends with.
+
+    The hypervolume is the median over the other's searches at their end, so that half of them reach it.
+    """
+    share = float(np.median([course.shares[-1] for course in other.courses]))
+    steps = [float(np.median([steps_to(course, share) for course in each.courses])) for each in (one, other)]
+    return Saving(share, *steps)
+
+
+def behind_chance(one: Contender, chance: Contender, evaluations: int) -> list[tuple[int, float]]:
+    """Return the numbers of trained candidates from 20 on with a mean below that of chance, and by how much."""
+    found: list[tuple[int, float]] = []
+    for count in range(FIRST_FAIR, evaluations + 1):
+        lead = float(one.shares_at(count).mean() - chance.shares_at(count).mean())
+        if lead < 0:
+            found.append((count, lead))
+    return found
