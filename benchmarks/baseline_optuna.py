@@ -104,7 +104,7 @@ def psnr_y(model: nn.Module, data: TaskData) -> float:
     weights = torch.tensor([65.481, 128.553, 24.966]).view(3, 1, 1) / 255
     with torch.no_grad():
         for pair in data.validation:
-            low = torch.from_numpy(pair.degraded).permute(2, 0, 1)[None]
+            low = torch.tensor(pair.degraded).permute(2, 0, 1)[None]
             restored = model(low)[0].clamp(0, 1).mul(255).round() / 255
             clean = _tensor(pair.clean)
             cut = data.upscale

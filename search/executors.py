@@ -245,7 +245,7 @@ def _serve(pipe: Connection, start: Callable[[], None]) -> None:
         try:
             answer = (function(job), None, "")
         except Exception as error:
-            answer = (None, _portable(error), traceback.format_exc())
+            answer = (None, portable(error), traceback.format_exc())
         pipe.send(answer)
 
 
@@ -256,7 +256,7 @@ def _end_with_driver() -> None:
         os._exit(1)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return the error, or its text where it does not survive pickling."""
     try:
         pickle.loads(pickle.dumps(error))

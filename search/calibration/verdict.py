@@ -32,6 +32,8 @@ MIDDLE_TAU = 0.7
 """What the second one should reach."""
 SURVIVAL = 0.9
 """The share of the best quarter that should survive the first rung."""
+SAME_TAU = 0.05
+"""Taus nearer than this are told as the same."""
 KEEPS = (0.25, 0.3, 0.35, 0.4, 0.5, 0.6, 0.75)
 """Shares that are considered."""
 RANKINGS = ("within_strata", "value", "extrapolated")
@@ -177,12 +179,12 @@ def choose_family(trials: Sequence[Trial]) -> str:
 def recommend_rungs(table: Table, family: str, floor: float, present: tuple[int, ...]) -> tuple[int, ...]:
     """Return the present rungs where they do, else the earliest steps that do; the last one stays.
 
-    A first rung does with a tau of 0.5 for candidates left out, a second one, at twice its steps or later, with 0.7;
-    both must pass `floor`, what costs alone reach. Where no step does, the best one is taken.
+    A first rung does with a tau of 0.5, a second one, at twice its steps or later, with 0.7; both must pass `floor`,
+    what costs alone reach. Where no step does, the best one is taken.
     """
 
     def tau(rungs: tuple[int, ...], rung: int) -> float:
-        return ordering(table, left_out(table, (*rungs, table.steps[-1]), rung, family)).tau.value
+        return best_tau(table, (*rungs, table.steps[-1]), rung, family)
 
     wanted = [FIRST_TAU, *[MIDDLE_TAU] * (len(present) - 2)]
     good = [tau(present[:-1], rung) >= max(wanted[rung], floor) for rung in range(len(present) - 1)]
@@ -198,6 +200,16 @@ def recommend_rungs(table: Table, family: str, floor: float, present: tuple[int,
         enough = [s for s in steps if taus[s] >= max(wanted[rung], floor)]
         chosen = (*chosen, enough[0] if enough else max(steps, key=lambda s: taus[s]))
     return (*chosen, table.steps[-1])
+
+
+def best_tau(table: Table, rungs: Sequence[int], rung: int, family: str) -> float:
+    """Return the tau of a rung's value, or of the predictions on candidates left out where that is higher.
+
+    Each counts as the lower of its two figures, against the mean over the seeds and across seeds.
+    """
+    value = ordering(table, table.psnr_db[:, :, table.steps.index(rungs[rung])])
+    predicted = ordering(table, left_out(table, rungs, rung, family))
+    return max(min(order.tau.value, order.tau_across.value) for order in (value, predicted))
 
 
 def survival(table: Table, rungs: Sequence[int], rung: int, family: str, keep: float) -> Survival:
@@ -318,16 +330,20 @@ def _judged(tau: float, floor: float) -> str:
 
 
 def _recommended(findings: Findings) -> str:
-    rungs = list(findings.recommended_rungs)
-    taus = " and ".join(f"{o.tau.value:.2f}" for o in findings.recommended)
-    same = "as they are" if findings.recommended_rungs == findings.rungs else f"instead of {list(findings.rungs)}"
-    through = " and ".join(
-        f"{s.shares[findings.ranking]:.0%}" for s in findings.survivals if s.step in findings.recommended_rungs
+    rungs = findings.recommended_rungs
+    value = dict(zip(findings.agreement.steps, findings.agreement.values, strict=True))
+    taus = "; ".join(
+        f"at {step} the value orders with tau {value[step].tau.value:.2f} ({value[step].tau_across.value:.2f} across "
+        f"seeds), the predictor with {order.tau.value:.2f} ({order.tau_across.value:.2f})"
+        for step, order in zip(rungs, findings.recommended, strict=False)
     )
+    same = "as they are" if rungs == findings.rungs else f"instead of {list(findings.rungs)}"
+    caveat = "" if rungs == findings.rungs else " Chosen on these candidates, so it flatters: a step later is safer."
+    through = " and ".join(f"{s.shares[findings.ranking]:.0%}" for s in findings.survivals if s.step in rungs)
     return (
-        f"Recommended: rungs {rungs} ({same}) with rank_by: {findings.ranking}. With keep {findings.keep_asked:g} they "
-        f"let {through} of the best quarter go on; the least keep that lets {SURVIVAL:.0%} through the first rung is "
-        f"{findings.keep:g}. The predictor orders there with tau {taus} on candidates left out."
+        f"Recommended: rungs {list(rungs)} ({same}) with rank_by: {findings.ranking}: {taus}. With keep "
+        f"{findings.keep_asked:g} they let {through} of the best quarter go on; the least keep that lets "
+        f"{SURVIVAL:.0%} through the first rung is {findings.keep:g}.{caveat}"
     )
 
 
@@ -335,8 +351,9 @@ def _schedule(agreement: Agreement, rungs: Sequence[int]) -> str:
     early = [agreement.steps.index(step) for step in rungs[:-1]]
     averaged = float(np.mean([agreement.values[i].tau.value for i in early])) if early else 1.0
     raw = float(np.mean([agreement.raw_values[i].tau.value for i in early])) if early else 1.0
-    better = "averaged weights" if averaged >= raw else "the weights themselves"
+    better = "the averaged weights serve" if averaged > raw else "the weights themselves serve"
+    judged = "no difference" if abs(averaged - raw) < SAME_TAU else f"{better} better here"
     return (
         "Schedule: constant rate, so that a rung can be gone on from; over the early rungs the averaged weights order "
-        f"with a mean tau of {averaged:.2f}, the weights themselves with {raw:.2f}: {better} serve better here."
+        f"with a mean tau of {averaged:.2f}, the weights themselves with {raw:.2f}: {judged}."
     )

@@ -16,6 +16,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from search.cli.groups import DefaultGroup
+from search.files import NO_ROOM
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -105,6 +106,14 @@ def run(
         str | None,
         typer.Option(metavar="URI", help="Log each trained candidate to MLflow, e.g. sqlite:///mlflow.db."),
     ] = None,
+    storage: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep the records in a database: sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE.",
+            show_default="a journal in the folder",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -125,6 +134,7 @@ def run(
             remeasure=remeasure,
             tensorboard=tensorboard,
             mlflow=mlflow,
+            storage=storage,
             quiet=quiet,
             as_json=as_json,
         )
@@ -423,6 +433,33 @@ def compare(
         show_comparison(run_folders, out=out, as_json=as_json)
 
 
+@measure_app.command("beside")
+def measure_beside(
+    where: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
+        ),
+    ],
+    module: Annotated[
+        str | None,
+        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
+    ] = None,
+    network: Annotated[
+        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
+    ] = None,
+    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
+    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with _exit_codes():
+        from search.cli.measuring_beside import measure_beside as beside
+
+        beside(where, module=module, network=network, args=args, name=name, as_json=as_json)
+
+
 @app.command()
 def status(
     run_folder: RunArgument,
@@ -436,6 +473,21 @@ def status(
         from search.cli.status import show_status
 
         show_status(run_folder, watch_s=watch, as_json=as_json)
+
+
+@app.command()
+def dashboard(
+    run_folder: RunArgument,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 shows the run to the network.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any that is free.", min=0, max=65535)] = 8080,
+) -> None:
+    """Show a run in optuna-dashboard, read-only, also while it is going on."""
+    with _exit_codes():
+        from search.cli.dashboard import serve_dashboard
+
+        serve_dashboard(run_folder, host=host, port=port)
 
 
 @app.command()
@@ -602,33 +654,6 @@ def measure(
         )
 
 
-@measure_app.command("beside")
-def measure_beside(
-    where: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN|EXPERIMENT", help="Folder of a run, which keeps and draws it; or a file.", show_default=False
-        ),
-    ],
-    module: Annotated[
-        str | None,
-        typer.Option(metavar="PACKAGE.MOD:FACTORY", help="Any torch.nn.Module, from the current folder or installed."),
-    ] = None,
-    network: Annotated[
-        str | None, typer.Option(metavar="bicubic|fsrcnn|edsr|rep_stack", help="Instead: a built-in network.")
-    ] = None,
-    args: Annotated[str, typer.Option(metavar="JSON", help="Arguments, e.g. '{\"width\": 32}'.")] = "{}",
-    name: Annotated[str | None, typer.Option(help="What it is called.", show_default="its network or factory")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure a network that is no candidate, and train it as a run's candidates are, to compare it with the front."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
-    with _exit_codes():
-        from search.cli.referencing import measure_reference
-
-        measure_reference(where, module=module, network=network, args=args, name=name, as_json=as_json)
-
-
 @measure_app.command("bundle")
 def measure_bundle(
     run_folder: RunArgument,
@@ -724,6 +749,10 @@ def _exit_codes() -> Iterator[None]:
         _end(str(error), 2)
     except HFIRSearchError as error:
         _end(str(error), 1)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _end(f"{error.filename or 'a file'}: cannot be written ({error.strerror}). Make room, then try again.", 1)
     except KeyboardInterrupt:
         _end("interrupted; everything finished so far is kept. The same command goes on from here.", 130)
     finally:

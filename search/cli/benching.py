@@ -92,8 +92,9 @@ def bench_samplers(
     ]
     found = contenders(_done(jobs, workers))
     console = output_console()
-    console.print(_shares_sheet(table, found, evaluations, limits))
-    console.print("\n".join(_findings(table, found, evaluations)), highlight=False, markup=False)
+    console.print(_shares_sheet(found, evaluations))
+    notes = [*_conditions(table, found, limits), *_findings(found, evaluations)]
+    console.print("\n".join(notes), highlight=False, markup=False, soft_wrap=True)
     fidelity = fidelity_of(table)
     if fidelity is not None:
         console.print(_fidelity_sheet(table, fidelity))
@@ -156,24 +157,28 @@ def _names(text: str, known: Sequence[str], default: Sequence[str], option: str)
 # -- what is printed -----------------------------------------------------------------------------------
 
 
-def _shares_sheet(table: Table, found: Sequence[Contender], evaluations: int, limits: Mapping[str, float]) -> Sheet:
-    within = "".join(f", {name} <= {limit:.4g}" for name, limit in limits.items())
-    title = (
-        f"Share of the true front's hypervolume on {table.name}: {table.quality_label} against log {table.cost}{within}"
-    )
+def _shares_sheet(found: Sequence[Contender], evaluations: int) -> Sheet:
     marks = marks_up_to(evaluations)
-    sheet = _sheet(title, ["sampler", *(f"{mark} trained" for mark in marks), "proposals"])
+    sheet = _sheet(
+        "Share of the true front's hypervolume", ["sampler", *(f"{mark} trained" for mark in marks), "proposals"]
+    )
     for contender in found:
         means = [mean_of(contender.shares_at(mark)) for mark in marks]
         proposals = np.mean([course.considered for course in contender.courses])
         cells = [f"{m.mean:.3f} ({m.low:.3f} … {m.high:.3f})" for m in means]
         sheet.add_row(contender.label, *cells, f"{proposals:.0f}")
-    sheet.caption = f"mean over {len(found[0].courses)} seeds (95 % interval); {table.conditions}"
-    sheet.caption_justify = "left"
     return sheet
 
 
-def _findings(table: Table, found: Sequence[Contender], evaluations: int) -> list[str]:
+def _conditions(table: Table, found: Sequence[Contender], limits: Mapping[str, float]) -> list[str]:
+    within = "".join(f", {name} <= {limit:.4g}" for name, limit in limits.items())
+    return [
+        f"Table {table.name}: {table.quality_label} against the logarithm of {table.cost}{within}.",
+        f"Mean over {len(found[0].courses)} seeds, 95 % interval. {table.conditions}.",
+    ]
+
+
+def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
     """Say how `auto` stands to chance, and to what Optuna does by itself with full trainings."""
     by_name = {(c.sampler, c.scheduler): c for c in found}
     lines: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -30,9 +30,20 @@ def logging_to(*handlers: logging.Handler) -> Iterator[None]:
             handler.close()
 
 
+class _FileLog(logging.FileHandler):
+    """A log that nobody waits for: where it cannot be written, the store cannot either, and says so."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 def file_log(path: Path) -> logging.Handler:
     """Return a handler that appends dated lines to a file."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _FileLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
 from search.report.words import count, failure_words
-from search.runtime import run_folder, worker_count
+from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
 from search.study import Onlooker, Progress, References, SearchRun, rules_of, time_limit, warm_start
 from search.tracking import MLflowLog
@@ -45,6 +45,7 @@ def run_experiment(
     remeasure: bool,
     tensorboard: bool,
     mlflow: str | None,
+    storage: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -65,27 +66,37 @@ def run_experiment(
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
     with hold(folder), logging_to(*_logs(folder, errors)):
-        store = RunStore(
-            folder,
-            name=experiment.name,
-            objectives=experiment.objectives,
-            identity=experiment.identity,
-            spec=experiment.spec,
-        )
-        for study in earlier:
-            taken_over = warm_start(store, experiment.space, study, encode)
-            log.info("%s", taken_over)
-            if errors.is_terminal:  # where the log shows warnings only
-                errors.print(str(taken_over), highlight=False, markup=False)
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
-        _tell_calibration(experiment, store, errors)
-        finished = _search(
-            experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
-        )
-        study = store.study()
+        with closing(_store(experiment, folder, storage)) as store:
+            for before in earlier:
+                _take_over(experiment, store, before, errors)
+            YAML().dump(experiment.spec, folder / "experiment.yaml")
+            _tell_calibration(experiment, store, errors)
+            finished = _search(
+                experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
+            )
+            study = store.study()
         shipment = _write_results(experiment, study)
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
+
+
+def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStore:
+    return RunStore(
+        folder,
+        name=experiment.name,
+        objectives=experiment.objectives,
+        identity=experiment.identity,
+        spec=experiment.spec,
+        storage=storage,
+    )
+
+
+def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: Console) -> None:
+    """Begin from an earlier run, and say what was taken over."""
+    made = warm_start(store, experiment.space, earlier, encode)
+    log.info("%s", made)
+    if errors.is_terminal:  # where the log shows warnings only
+        errors.print(str(made), highlight=False, markup=False)
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
@@ -107,7 +118,7 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(worker_count(experiment), start_worker, limit_s=time_limit)
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker, limit_s=time_limit)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -132,7 +143,7 @@ def _search(
             errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
             return True
         try:
-            search.run()
+            _run(experiment, search)
         finally:
             executor.close()
         return search.is_finished
@@ -144,6 +155,26 @@ def _why(study: Study) -> str:
     if early and rule != "space":
         return f"{early}. Raise search.{rule} to go on."
     return f"{early or count(study.facts['finished'], 'candidate') + ' were trained'}. Raise --trials to go on."
+
+
+def _run(experiment: Experiment, search: SearchRun) -> None:
+    """Search, with the engine that the experiment names."""
+    if experiment.execution.engine == "pool":
+        search.run()
+        return
+    from search.ray_engine import RayRun, RaySettings  # only where it is asked for: Ray is slow to import
+
+    execution = experiment.execution
+    given = {
+        "address": execution.address,
+        "gpus_per_trial": execution.gpus_per_trial,
+        "storage_path": execution.storage_path,
+        "retries": execution.retries,
+    }
+    settings = RaySettings(
+        workers=ray_workers(experiment), **{name: value for name, value in given.items() if value is not None}
+    )
+    RayRun(search, settings, start_worker).run()
 
 
 def _evaluator(experiment: Experiment, *, remeasure: bool) -> ProxyEvaluator:

@@ -16,6 +16,7 @@ from search.cli.textplot import Mark, text_plot
 from search.report import RunStatus, read_status
 from search.report.words import cost_objectives, count, duration, quality_objective
 from search.store import JOURNAL
+from search.store.places import read_pointer, shown
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState
 
 REASONS = 6
@@ -66,6 +67,8 @@ def status_record(status: RunStatus) -> dict[str, Any]:
 def status_lines(status: RunStatus) -> list[str]:
     """Return a status as lines of text."""
     lines = [f"{status.folder}: {_state(status)}"]
+    place = read_pointer(status.folder)
+    lines += [] if place is None else [f"records     {shown(place.url)}, study {place.study}"]
     if status.study is None:
         lines.append("Nothing is recorded here yet.")
         if (status.folder / "trials.csv").is_file():
@@ -88,9 +91,9 @@ def status_lines(status: RunStatus) -> list[str]:
         )
     if status.rejections:
         lines.append(f"rejected    {sum(status.rejections.values())} before training or withdrawn:")
-        shown = list(status.rejections.items())[:REASONS]
-        lines += [f"            {number} {reason}" for reason, number in shown]
-        more = len(status.rejections) - len(shown)
+        frequent = list(status.rejections.items())[:REASONS]
+        lines += [f"            {number} {reason}" for reason, number in frequent]
+        more = len(status.rejections) - len(frequent)
         lines += [f"            and {count(more, 'more reason')}"] if more > 0 else []
     if status.failures:
         lines.append(f"failed      {sum(status.failures.values())} in or before training: {_tally(status.failures)}")

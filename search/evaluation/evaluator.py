@@ -138,7 +138,7 @@ def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
         rung=job.rung,
         seed=job.seed,
         checkpoint=Path(job.checkpoint),
-        device="cpu",
+        device=job.device,
         scalars=None if job.scalars is None else Path(job.scalars),
     )
 

@@ -103,6 +103,7 @@ class CandidateJob:
         rung: The rung to train through; ignored by other jobs.
         scalars: Folder for the TensorBoard scalars of its training; None for none.
         limit_s: Seconds after which its worker is ended; None for none.
+        device: Where to train it, as torch names devices.
     """
 
     number: int
@@ -112,6 +113,7 @@ class CandidateJob:
     rung: int = 0
     scalars: str | None = None
     limit_s: float | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

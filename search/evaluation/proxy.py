@@ -8,6 +8,7 @@ found: docs/log.md.
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -314,7 +315,9 @@ def _expert_use(data: TaskData, routings: list[list[Routing]]) -> tuple[ExpertUs
 
 def _write_checkpoint(path: Path, state: dict[str, Any], measurement: Measurement) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: torch.save(state | {"measurement": to_json(measurement)}, partial))
+    whole = io.BytesIO()  # torch does not say why a file cannot be written
+    torch.save(state | {"measurement": to_json(measurement)}, whole)
+    replace_file(path, lambda partial: partial.write_bytes(whole.getbuffer()))
 
 
 def _read_checkpoint(path: Path, device: torch.device) -> dict[str, Any] | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -145,12 +147,15 @@ def _onnx_program(model: nn.Module, image: Tensor) -> bytes:
     """Return an ONNX file: of our networks the one that is shipped, of others one for this size of image."""
     try:
         if not isinstance(model, HydraFusionIR):
-            exported = torch.onnx.export(model, (image,), dynamo=True, verbose=False, input_names=["input"])
+            with warnings.catch_warnings():  # torch 2.13 warns of what its own exporter calls
+                warnings.simplefilter("ignore")
+                exported = torch.onnx.export(model, (image,), dynamo=True, verbose=False, input_names=["input"])
             return b"" if exported is None else exported.model_proto.SerializeToString()
         with tempfile.TemporaryDirectory() as folder:
             return export_model(model, Path(folder), format="onnx", name="measured").path.read_bytes()
     except Exception as error:  # ours, or whatever the exporter raises: it has no common base
-        raise EvaluationError(f"no ONNX file to measure: {error}") from error
+        reason = re.sub(r"\x1b\[\d+m", "", str(error)).strip().splitlines()
+        raise EvaluationError(f"no ONNX file to measure: {reason[0] if reason else type(error).__name__}") from error
 
 
 RUNTIMES: Mapping[str, Callable[[Any, Tensor, int], Pass]] = {

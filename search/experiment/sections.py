@@ -317,7 +317,7 @@ class LatencyLimit(Limit):
     device: str = Field(
         default="cpu",
         pattern=r"^(cpu|cuda:\d+)$",
-        description="Where the latency is measured: cpu, or cuda:0, cuda:1, …",
+        description="Where the latency is measured: cpu, or a CUDA device by its number, such as cuda:0.",
     )
 
     @model_validator(mode="after")
@@ -528,9 +528,50 @@ Workers = Annotated[int | None, BeforeValidator(_automatic), WithJsonSchema(_WOR
 Timeout = Annotated[float | None, BeforeValidator(_automatic), WithJsonSchema(_TIMEOUT_SCHEMA)]
 
 
+_ADDRESS = r"^(local|auto|[^\s:/]+:[0-9]+)$"
+_ADDRESS_RULE = "The cluster is local (made for the run, the default), auto (the one of this machine) or HOST:PORT."
+_STORAGE = r"^(/|[A-Za-z]:[/\\]|[a-z0-9+]+://)"
+_STORAGE_RULE = (
+    "Checkpoints go through an absolute folder or a URL that all nodes share (default: the run's own folder)."
+)
+
+
+def _matching(pattern: str, rule: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if not re.search(pattern, value):
+            raise fault("", f"{value} is not possible.", rule)
+        return value
+
+    return AfterValidator(check)
+
+
+Address = Annotated[str, _matching(_ADDRESS, _ADDRESS_RULE), WithJsonSchema({"type": "string", "pattern": _ADDRESS})]
+StoragePath = Annotated[
+    str, _matching(_STORAGE, _STORAGE_RULE), WithJsonSchema({"type": "string", "pattern": _STORAGE})
+]
+
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_WHOLE_GPUS = {"type": "integer", "minimum": 1, "maximum": 64}
+GpuShare = Annotated[float, WithJsonSchema({"anyOf": [_SHARE, _WHOLE_GPUS]})]
+
+POOL_ONLY = ("timeout_s", "asynchronous")
+"""Keys of the execution that only the pool knows."""
+RAY_ONLY = ("address", "gpus_per_trial", "storage_path")
+"""Keys of the execution that only the engine ray knows."""
+_ENGINE_OF: dict[str, Any] = {
+    key: {"properties": {"engine": {"const": "ray"}}, "required": ["engine"]} for key in RAY_ONLY
+}
+
+
 class ExecutionSection(Section):
     """Where the work runs; changes nothing in the results but the time they take, `asynchronous` aside."""
 
+    model_config = ConfigDict(json_schema_extra={"dependentSchemas": _ENGINE_OF})
+
+    engine: Literal["pool", "ray"] = Field(
+        default="pool",
+        description="The engine is pool (processes of this machine) or ray (a cluster, or this machine).",
+    )
     workers: Workers = Field(
         default=None,
         ge=1,
@@ -543,17 +584,40 @@ class ExecutionSection(Section):
         description="Seconds after which a job's worker is ended and its candidate has failed: a number > 0, or auto "
         "(of trainings alone: 600 and 20 times what the latency lets expect).",
     )
-    retries: int = Field(
-        default=1,
+    retries: int | None = Field(
+        default=None,
         ge=0,
         le=100,
-        description="How often a candidate is tried again whose worker died or whose data could not be read, 0..100.",
+        description="How often a candidate is tried again whose worker died or whose data could not be read, 0..100 "
+        "(default 1; ray 3).",
     )
     asynchronous: bool = Field(
         default=False,
-        description="Promote from a rung as soon as a worker is idle, before all have reached it: true or false. Two "
-        "such runs differ.",
+        description="pool: promote from a rung as soon as a worker is idle, before all have reached it: true or false. "
+        "Two such runs differ.",
     )
+    address: Address | None = Field(default=None, description=f"ray: {_ADDRESS_RULE}")
+    gpus_per_trial: GpuShare | None = Field(
+        default=None, ge=0, le=64, description="ray: share of a GPU that each trial takes, 0..64 (default 0)."
+    )
+    storage_path: StoragePath | None = Field(default=None, description=f"ray: {_STORAGE_RULE}")
+
+    @model_validator(mode="after")
+    def _keys_fit_the_engine(self) -> ExecutionSection:
+        for key in RAY_ONLY:
+            if self.engine != "ray" and getattr(self, key) is not None:
+                raise fault(key, f"belongs to ray, not to {self.engine}.", "Remove it, or set engine: ray.")
+        for key in POOL_ONLY:
+            if self.engine == "ray" and getattr(self, key):
+                raise fault(key, "belongs to pool, not to ray.", "Remove it, or set engine: pool.")
+        shares = self.gpus_per_trial or 0.0
+        if shares > 1 and shares != int(shares):
+            raise fault(
+                "gpus_per_trial",
+                f"{shares:g} is not possible.",
+                "Above 1 it is a whole number: Ray shares one GPU only.",
+            )
+        return self
 
 
 Milliseconds = Annotated[float, Field(gt=0)]

@@ -24,8 +24,10 @@ RANGES = (2.0, 6.0)
 """How fast similarity falls with the distance, in 1 / distance."""
 NOISES = (0.01, 0.1, 0.3)
 """Variances of the noise, as shares of the signal's."""
-FITTED_MOST = 160
+JUDGED_MOST = 160
 """The grid is judged on at most so many points; all of them are then used."""
+AVERAGED_MOST, LEAST_WEIGHT = 4, 0.05
+"""So many settings are averaged at most, and none that is less likely than this."""
 
 
 class Prediction(NamedTuple):
@@ -38,26 +40,40 @@ class Prediction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Model:
-    """A fitted process; `fit` makes one."""
+class _Process:
+    """A process under one setting, of standardised figures."""
 
     additive: float
     reach: float
     factor: Floats
     weights: Floats
-    centre: float
-    scale: float
     variance: float
 
     def predict(self, apart: Floats) -> Prediction:
-        """Say what is expected of points, given their distances [n, m] to the m that were fitted."""
         similar = kernel(apart, self.additive, self.reach)
         explained = solve_triangular(self.factor, similar.T, lower=True, check_finite=False)
         variance = np.maximum(1.0 - (explained**2).sum(axis=0), 1e-6) * self.variance
-        return Prediction(
-            mean=self.centre + self.scale * (similar @ self.weights),
-            deviation=self.scale * np.sqrt(variance),
+        return Prediction(mean=similar @ self.weights, deviation=np.sqrt(variance))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Fitted processes under several settings, and how much each counts; `fit` makes one."""
+
+    processes: tuple[_Process, ...]
+    shares: tuple[float, ...]
+    centre: float
+    scale: float
+
+    def predict(self, apart: Floats) -> Prediction:
+        """Say what is expected of points, given their distances [n, m] to the m that were fitted."""
+        found = [process.predict(apart) for process in self.processes]
+        mean = np.sum([share * p.mean for share, p in zip(self.shares, found, strict=True)], axis=0)
+        square = np.sum(
+            [share * (p.deviation**2 + p.mean**2) for share, p in zip(self.shares, found, strict=True)], axis=0
         )
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-9))
+        return Prediction(mean=self.centre + self.scale * mean, deviation=self.scale * deviation)
 
 
 def kernel(apart: Floats, additive: float, reach: float) -> Floats:
@@ -76,19 +92,29 @@ def fit(apart: Floats, values: Floats, rng: np.random.Generator) -> Model:
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     standard = (values - centre) / scale
     judged = np.arange(len(values))
-    if len(values) > FITTED_MOST:
-        judged = np.argsort(rng.random(len(values)), kind="stable")[:FITTED_MOST]
+    if len(values) > JUDGED_MOST:
+        judged = np.argsort(rng.random(len(values)), kind="stable")[:JUDGED_MOST]
     near, heard = apart[np.ix_(judged, judged)], standard[judged]
-    additive, reach, noise = max(product(ADDITIVE, RANGES, NOISES), key=lambda s: _likelihood(_factor(near, *s), heard))
-    factor = _factor(apart, additive, reach, noise)
-    weights = cho_solve((factor, True), standard, check_finite=False)
+    settings = list(product(ADDITIVE, RANGES, NOISES))
+    likely = np.array([_likelihood(_factor(near, *setting), heard) for setting in settings])
+    shares = np.exp(likely - likely.max())
+    shares /= shares.sum()
+    taken = [i for i in np.argsort(-shares, kind="stable")[:AVERAGED_MOST] if shares[i] >= LEAST_WEIGHT]
     return Model(
+        processes=tuple(_process(apart, standard, *settings[i]) for i in taken),
+        shares=tuple(float(shares[i] / shares[taken].sum()) for i in taken),
+        centre=centre,
+        scale=scale,
+    )
+
+
+def _process(apart: Floats, standard: Floats, additive: float, reach: float, noise: float) -> _Process:
+    factor = _factor(apart, additive, reach, noise)
+    return _Process(
         additive=additive,
         reach=reach,
         factor=factor,
-        weights=weights,
-        centre=centre,
-        scale=scale,
+        weights=cho_solve((factor, True), standard, check_finite=False),
         variance=_signal(factor, standard),
     )
 

@@ -15,7 +15,10 @@ from search.types import EvaluationError, FailureKind, Genotype, InputSize, Tria
 
 if TYPE_CHECKING:
     from search.experiment import Experiment
+    from search.experiment.sections import ExecutionSection
 
+RETRIES = 1
+"""How often a candidate is tried again, where nothing is said."""
 SLACK_S = 600.0
 """What the automatic limit allows any training on top: loading the data, validation, a busy machine."""
 SLOWER = 20.0
@@ -53,7 +56,7 @@ class Rules:
     enqueued: tuple[Genotype, ...] = ()
     replicates: int = 0
     asynchronous: bool = False
-    retries: int = 1
+    retries: int = RETRIES
     limit_s: Callable[[Trial, int], float | None] = _unlimited
     measuring_limit_s: float | None = None
 
@@ -80,10 +83,17 @@ def rules_of(experiment: Experiment) -> Rules:
         enqueued=experiment.enqueued,
         replicates=experiment.search.replicates,
         asynchronous=execution.asynchronous,
-        retries=execution.retries,
+        retries=_retries(execution),
         limit_s=limit if given is None else (lambda trial, rung: given),
         measuring_limit_s=given,
     )
+
+
+def _retries(execution: ExecutionSection) -> int:
+    """Return how often candidates are tried again; Ray tries again by itself."""
+    if execution.engine == "ray":
+        return 0
+    return RETRIES if execution.retries is None else execution.retries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

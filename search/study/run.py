@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from search.evaluation.answers import Evaluator
 from search.evaluation.plan import CandidateJob
-from search.executors import Executor
+from search.executors import Executor, Outcome
+from search.store import RunStore
 from search.study.director import Director
 from search.study.problem import Problem
-from search.study.records import Store
 from search.study.references import References
 from search.study.rules import Rules
 from search.study.steps import Job, Kind, Step
@@ -93,7 +94,7 @@ class SearchRun:
         self,
         problem: Problem,
         evaluator: Evaluator,
-        store: Store,
+        store: RunStore,
         executor: Executor,
         *,
         references: References | None = None,
@@ -115,12 +116,43 @@ class SearchRun:
             InputError: If the data or a network to compare with cannot be used, or latencies are of another machine.
         """
         self.director.begin()
-        while not self._out_of_time():
-            step = self.director.next_step()
-            if step is None:
-                break
-            self._carry_out(step)
+        while (step := self.until_training()) is not None:
+            self._have_done(step)
         return self.store.study()
+
+    def until_training(self) -> Step | None:
+        """Carry out what comes before the next training, and return that one; None where nothing is left, or no time.
+
+        Raises:
+            InputError: If the data cannot be used.
+        """
+        while not self.is_out_of_time:
+            step = self.director.next_step()
+            if step is None or step.kind is Kind.TRAIN:
+                return step
+            self._carry_out(step)
+        return None
+
+    def started(self, number: int, phase: str) -> None:
+        """Show that a trial is in training."""
+        self._running.add(number)
+        self._show(phase)
+
+    def take(self, kind: Kind, outcome: Outcome[Job, Any], phase: str) -> None:
+        """Record the answer to a job, and show it.
+
+        Raises:
+            InputError: If the data cannot be used.
+        """
+        if isinstance(outcome.job, CandidateJob):
+            self._running.discard(outcome.job.number)
+        self.director.take(kind, outcome)
+        self._show(phase)
+
+    @property
+    def is_out_of_time(self) -> bool:
+        """Whether no new job is to be started."""
+        return self._deadline is not None and time.monotonic() > self._deadline
 
     @property
     def is_finished(self) -> bool:
@@ -142,10 +174,7 @@ class SearchRun:
     def _have_done(self, step: Step) -> None:
         """Hand a step's jobs to the workers, and record the answers as they come in."""
         for outcome in self.executor.run(getattr(self.evaluator, step.kind.method), self._started(step)):
-            if isinstance(outcome.job, CandidateJob):
-                self._running.discard(outcome.job.number)
-            self.director.take(step.kind, outcome)
-            self._show(step.phase)
+            self.take(step.kind, outcome, step.phase)
 
     def _started(self, step: Step) -> _Jobs:
         """Return jobs, given out as workers fall idle, until the time is up; what may begin ahead after the own."""
@@ -153,18 +182,14 @@ class SearchRun:
 
     def _begin(self, step: Step, job: Job) -> bool:
         """Say whether there is time for a job; show one that is a training."""
-        if self._out_of_time() or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
+        if self.is_out_of_time or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
             return False
         if isinstance(job, CandidateJob) and step.kind in (Kind.TRAIN, Kind.REPLICATE):
-            self._running.add(job.number)
-            self._show(step.phase)
+            self.started(job.number, step.phase)
         return True
 
     def _ahead(self, step: Step) -> CandidateJob | None:
         return self.director.ahead(self._running) if step.kind is Kind.TRAIN else None
-
-    def _out_of_time(self) -> bool:
-        return self._deadline is not None and time.monotonic() > self._deadline
 
     def _show(self, phase: str) -> None:
         self._onlooker(Progress(study=self.store.study(), phase=phase, running=frozenset(self._running)))

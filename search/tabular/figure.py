@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from search.pareto import Floats
 from search.report.figures import DPI, LIGHT, Theme, log_ticks, plain
@@ -59,7 +61,7 @@ def draw_fidelity(table: Table, fidelity: Fidelity, theme: Theme = LIGHT) -> Fig
     panel.axhline(abs(fidelity.by_cost.tau), color=theme.muted, linestyle="-.", label=f"order by {table.cost} alone")
     panel.set_xscale("log")
     panel.set_xticks(steps, [str(step) for step in steps])
-    panel.xaxis.set_minor_formatter(NullFormatter())
+    panel.xaxis.set_minor_locator(NullLocator())
     panel.set_ylim(top=1.0)
     panel.set_xlabel("training steps of the rung")
     panel.set_ylabel(f"Kendall's tau to step {table.steps[-1]}")
@@ -107,9 +109,10 @@ def _log_axis(panel: Axes) -> None:
     for axis, limits in ((panel.xaxis, panel.get_xlim()), (panel.yaxis, panel.get_ylim())):
         axis.set_ticks(log_ticks(*limits))
         axis.set_major_formatter(FuncFormatter(lambda value, place: plain(value)))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())
 
 
 def _title(canvas: Figure, title: str, below: str, theme: Theme) -> None:
-    canvas.text(0.11, 0.94, title, color=theme.ink, fontsize=13, fontweight="bold", ha="left")
-    canvas.text(0.11, 0.89, below, color=theme.muted, fontsize=8, ha="left")
+    canvas.text(0.11, 0.95, title, color=theme.ink, fontsize=13, fontweight="bold", ha="left")
+    columns = int(14 * canvas.get_figwidth())
+    canvas.text(0.11, 0.935, textwrap.fill(below, columns), color=theme.muted, fontsize=8, ha="left", va="top")

@@ -11,7 +11,8 @@ from search.report import COLUMNS, Run, front_frame, funnel, load_run, trials_fr
 from search.store import RunStore
 from search.types import InputError, TrialState
 
-FIXED = ["trial", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m", "peak_mem_mib"]
+FIXED = ["trial", "name", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
+FIXED += ["peak_mem_mib"]
 FIXED += ["steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
 FIXED += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability"]
 

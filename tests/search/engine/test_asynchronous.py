@@ -12,6 +12,7 @@ from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, ProcessExecutor
 from search.experiment import Experiment
+from search.store import TrialIndex
 from search.study import Director, Kind, Rules
 from search.types import Measurement, Study, TrialState
 
@@ -86,7 +87,7 @@ def test_no_more_than_the_share_goes_on_ahead(tiny: Tiny, search_in: Search, sto
     first = [replace(t, state=TrialState.RUNNING, measurements=t.measurements[:1]) for t in reached]
 
     def asked(count: int, running: set[int]) -> int | None:
-        store.study = lambda: replace(whole, trials=tuple(first[:count]))
+        store.index = TrialIndex(first[:count])
         job = director.ahead(running)
         return None if job is None else job.number
 

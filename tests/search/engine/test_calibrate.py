@@ -13,14 +13,17 @@ from typer.testing import CliRunner
 
 from search import ladder
 from search.calibration.record import Candidate, Curve, Record, read_record
+from search.calibration.verdict import read_findings
 from search.cli.app import app
 from search.cli.calibrating import default_ladder
 from search.evaluation.evaluator import task_data
 from search.evaluation.proxy import ProxyTraining
 from search.executors import InlineExecutor
 from search.experiment import Experiment, load_experiment
+from search.experiment.calibrations import FOLDER, calibration_words
+from search.experiment.loading import spaces_folder
 from search.ladder import Calibration, LadderJob, centres, draw_candidates, ladder_plan, train_ladder
-from search.prediction import Predictor, RungModel, predictor_to_json
+from search.prediction import Predictor, RungModel, predictor_to_json, read_predictor
 from search.schedulers import BY_VALUE, WITHIN_LEVELS
 from search.types import EvaluationError, InputError, SpecError, StoreError
 
@@ -305,3 +308,41 @@ def test_a_predictor_that_never_saw_such_a_network_is_refused(tiny: Tiny, ranked
 def test_a_predictor_that_is_not_there_is_told_with_its_key(tiny: Tiny, tmp_path: Path):
     with pytest.raises(SpecError, match=r"proxy\.predictor: .*nowhere\.json: not a predictor"):
         tiny("proxy.rank_by=extrapolated", f"proxy.predictor={tmp_path / 'nowhere.json'}")
+
+
+# -- what ships --------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((spaces_folder() / FOLDER).glob("*.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=[path.stem for path in SHIPPED])
+def test_a_shipped_calibration_holds_for_its_space_and_meets_what_is_wanted(path: Path):
+    experiment = load_experiment(path.stem, ["proxy.rank_by=extrapolated"])
+    assert experiment.predictor is not None
+    assert calibration_words(load_experiment(path.stem)).startswith("Calibrated: ")
+    facts = experiment.predictor.facts
+    first, middle = (facts["tau_of_value"][str(step)][0] for step in experiment.proxy.rungs[:2])
+    assert first >= 0.5
+    assert middle >= 0.7
+    assert min(first, middle) > max(facts["tau_of_params"][0], facts["tau_of_macs"][0])
+
+
+def test_the_shipped_predictor_is_what_its_record_gives():
+    record = read_record(ROOT / "results" / "reference" / "calibration" / "efficient")
+    assert record is not None
+    experiment = load_experiment("efficient")
+    assert record.space == experiment.space.hash
+    found = read_findings(record, experiment.proxy.rungs, experiment.proxy.keep).predictor
+    shipped = read_predictor(SHIPPED[0])
+    assert found.rungs == shipped.rungs
+    for ours, theirs in zip(found.models, shipped.models, strict=True):
+        assert ours.features == theirs.features
+        assert ours.coefficients == pytest.approx(theirs.coefficients, rel=1e-4)
+        assert ours.tau == pytest.approx(theirs.tau)
+
+
+def test_a_space_that_nobody_calibrated_is_said_to_be_so(tiny: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert calibration_words(tiny()).startswith("Not calibrated: ")
+    assert calibration_words(load_experiment("efficient", ["proxy.learning_rate=0.01"])).startswith("Not calibrated: ")

@@ -161,7 +161,7 @@ def test_the_sample_is_what_the_network_makes_of_the_photograph(shipped: Path, t
     assert sample.png == (shipped / "best" / "sample.png").read_bytes()
     [pair] = [pair for pair in data.validation if pair.name == sample.photograph]
     with torch.inference_mode():
-        restored = model(torch.from_numpy(pair.degraded).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+        restored = model(torch.tensor(pair.degraded).permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     left, top = sample.at
     crop = (slice(top, top + sample.side_px), slice(left, left + sample.side_px))
     panels = {panel.name: panel.pixels.astype(int) for panel in sample.panels}

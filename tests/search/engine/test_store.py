@@ -3,13 +3,18 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from search.experiment import Experiment
 from search.store import JOURNAL, RunStore, hold, read_study, repair_journal
+from search.store.journal import read_journal as optuna_journal
+from search.store.records import study_of
 from search.types import (
     Cost,
     Genotype,
@@ -17,7 +22,9 @@ from search.types import (
     Latency,
     Measurement,
     StoreError,
+    Trial,
     TrialState,
+    to_json,
 )
 
 COST = Cost(
@@ -177,6 +184,92 @@ def test_a_withdrawn_trial_is_infeasible(store: RunStore):
     store.note("withdrawn", {str(number): "measured again: over"})
     [trial] = store.study().trials
     assert (trial.state, trial.reason) == (TrialState.INFEASIBLE, "measured again: over")
+
+
+CHANGES = st.lists(st.tuples(st.sampled_from("pcmfwx"), st.integers(0, 9)), max_size=25)
+
+
+@given(CHANGES)
+@settings(max_examples=40, deadline=None)
+def test_what_is_kept_in_memory_is_what_the_records_say(changes: list[tuple[str, int]]):
+    store = RunStore(
+        Path("nowhere"),
+        name="any",
+        objectives=("psnr_db", "macs_g"),
+        identity="x",
+        spec={"objectives": ["psnr_db", "macs_g"]},
+        storage=optuna.storages.InMemoryStorage(),
+    )
+    for change, pick in changes:
+        if change == "p":
+            propose(store, 4 * (pick % 4))
+        elif (known := store.study().trials) and (trial := known[pick % len(known)]).state is TrialState.RUNNING:
+            change_one(store, trial, change)
+        elif known and change == "w":
+            store.note("withdrawn", "over", trial=trial.number)
+    trials = study_of(store.folder, store.optuna).trials
+    assert store.study() == study_of(store.folder, store.optuna)
+    assert store.index.trials == trials == tuple(reversed(list(store.index.newest_first())))
+    for state in TrialState:
+        assert store.index.count(state) == sum(t.state is state for t in trials)
+    open_trials = [t for t in trials if t.state is TrialState.RUNNING]
+    assert list(store.index.unmeasured()) == [t for t in open_trials if t.cost is None]
+    for rung in range(3):
+        waiting = [t for t in open_trials if t.cost is not None and len(t.measurements) == rung]
+        assert list(store.index.waiting(rung)) == waiting
+    for width in (0, 4, 8, 12, 16):
+        first = next((t.number for t in trials if t.config == {"width": width}), None)
+        assert store.index.twin(Genotype({"width": width}).key, None) == first
+        assert store.index.twin("another", {"width": width}) == first
+
+
+def change_one(store: RunStore, trial: Trial, change: str) -> None:
+    match change:
+        case "c":
+            store.record_cost(trial.number, COST, {"macs_g": -0.5})
+        case "m":
+            store.record_measurement(trial, replace(MEASUREMENT, rung=len(trial.measurements)))
+        case "f":
+            store.finish(trial.number, TrialState.FAILED, reason="because")
+        case "x":
+            store.finish(trial.number, TrialState.COMPLETE, values=[30.0, 1.0])
+        case _:
+            store.finish(trial.number, TrialState.STOPPED)
+
+
+def test_measurements_of_older_runs_are_read_and_added_to(store: RunStore):
+    number = propose(store)
+    store.optuna._storage.set_trial_user_attr(number, "measurements", [to_json(MEASUREMENT)])
+    [trial] = read_study(store.folder).trials
+    assert trial.measurements == (MEASUREMENT,)
+    store.record_measurement(trial, replace(MEASUREMENT, rung=1))
+    assert [m.rung for m in read_study(store.folder).trials[0].measurements] == [0, 1]
+
+
+def test_what_belongs_together_is_appended_at_once(store: RunStore):
+    journal = store.folder / JOURNAL
+    before = journal.read_bytes()
+    for durable in (False, True):
+        with store.together(durable=durable):
+            number = propose(store)
+            store.finish(number, TrialState.STOPPED, reason="because")
+            assert journal.read_bytes() == before
+            assert store.study().trials[-1].reason == "because"
+        before = journal.read_bytes()
+        assert read_study(store.folder).trials == store.study().trials
+
+
+def test_a_journal_that_another_program_writes_into_meanwhile_is_left_as_it_is(store: RunStore):
+    other = optuna.load_study(study_name="tiny", storage=optuna_journal(store.folder / JOURNAL))
+
+    def write_both() -> None:
+        with store.together():
+            propose(store)
+            other.set_user_attr("note", "mine")
+
+    with pytest.raises(StoreError, match="another program wrote"):
+        write_both()
+    assert read_study(store.folder).trials == ()
 
 
 def test_a_run_in_memory_leaves_nothing_behind(experiment: Experiment, tmp_path: Path):

@@ -113,7 +113,7 @@ class Counting(InlineExecutor):
 
 
 def test_over_budget_candidates_cost_no_step_and_no_trial(tiny: Tiny, search_in: Search):
-    study = search_in(tiny("budget.params_m=0.004", "search.trials=4"), "run")
+    study = search_in(tiny("budget.params_m=0.004", "search.trials=4", "search.sampler=random"), "run")
     rejected = study.in_state(TrialState.INFEASIBLE)
     assert rejected
     for trial in rejected:

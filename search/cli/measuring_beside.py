@@ -21,7 +21,7 @@ from search.study import References
 from search.types import HFIRSearchError, InputError, Study
 
 
-def measure_reference(
+def measure_beside(
     where: str, *, module: str | None, network: str | None, args: str, name: str | None, as_json: bool
 ) -> None:
     """Measure and train one network; keep and show it beside the front where a run is given.
@@ -94,6 +94,7 @@ def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Stud
                 status.update(step.phase)
                 for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):
                     references.take(step.kind, outcome)
+            return store.study()
         finally:
             executor.close()
-        return store.study()
+            store.close()
