@@ -22,7 +22,7 @@ from search.evaluation.plan import CandidateJob
 from search.space import Parameter, SearchSpace
 from search.store import RunStore
 from search.study import Onlooker, Progress
-from search.types import Cost, EvaluationError, Genotype, Measurement, Study, TrialState
+from search.types import Cost, EvaluationError, Genotype, InputError, Measurement, Study, TrialState
 
 OBJECTIVES = ("psnr_db", "macs_g")
 
@@ -83,8 +83,8 @@ class Waiting:
         ledger: A file for what was begun; all workers can write it.
         seconds: What a rung takes.
         busy: Compute all the while, on one core; else sleep.
-        fails: What becomes of some candidates, by number: `nan` for a figure that is none, `error`, or `killed`,
-            which ends the worker.
+        fails: What becomes of some candidates, by number: `nan` for a figure that is none, `error`, `input` for
+            data that cannot be used, or `killed`, which ends the worker.
     """
 
     ledger: Path
@@ -124,6 +124,8 @@ class Waiting:
         fate = dict(self.fails).get(job.number, "")
         if fate == "error":
             raise EvaluationError("as asked for")
+        if fate == "input":
+            raise InputError("as asked for.")
         if fate == "killed":
             os.kill(os.getpid(), 9)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)

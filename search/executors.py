@@ -2,8 +2,8 @@
 
 A pool that breaks as a whole when one worker dies (as those of the standard library do) cannot say whose job killed
 it. Here each worker is a process on a pipe of its own: when one dies, exactly its job has failed, and a fresh worker
-takes the place. Workers end themselves when the driver is gone, whatever they are doing, so that no orphan writes
-into a run that goes on elsewhere.
+takes the place; when a job takes longer than it may, exactly its worker is ended. Workers end themselves when the
+driver is gone, whatever they are doing, so that no orphan writes into a run that goes on elsewhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import pickle
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -22,7 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
 
-from search.types import EvaluationError
+from search.types import EvaluationError, JobTimeoutError, WorkerDiedError
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -36,6 +37,10 @@ WORKER_ENVIRONMENT = {
     "KINETO_LOG_LEVEL": "99",
 }
 """One thread a worker, and waiting threads sleep: two spinning ones can slow a busy machine down tenfold."""
+
+
+BEGUN = None
+"""What a worker sends when it takes up a job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Runs jobs one after the other in this process: the reference, and handy under a debugger."""
+    """Runs jobs one after the other in this process: the reference, and handy under a debugger. Knows no time limit."""
 
     workers = 1
 
@@ -95,30 +100,39 @@ class ProcessExecutor:
     Args:
         workers: Processes, >= 1.
         start: Called once in each worker before its first job; importable by name.
+        limit_s: For how many seconds a job may run, counted from when its worker takes it up; None for any.
     """
 
-    def __init__(self, workers: int, start: Callable[[], None]) -> None:
+    def __init__(
+        self, workers: int, start: Callable[[], None], *, limit_s: Callable[[Any], float | None] = lambda job: None
+    ) -> None:
         self.workers = workers
-        self._start = start
+        self._start, self._limit_s = start, limit_s
         self._pool: list[_Worker] = []
 
     def run(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[Outcome[J, R]]:
-        """Yield one outcome a job, in the order of completion; a dead worker is its job's EvaluationError.
+        """Yield one outcome a job, in the order of completion.
 
-        `jobs` is read as workers fall idle, so a generator may decide late, or stop.
+        A dead worker is its job's WorkerDiedError, one that was ended for taking too long its JobTimeoutError.
+
+        `jobs` is read as workers fall idle, so a generator may decide late, or stop. An iterator that has none left is
+        asked again after each outcome, as long as jobs are running.
         """
         waiting = iter(jobs)
         busy: dict[Connection, tuple[_Worker, J]] = {}
         while True:
             for job in islice(waiting, self.workers - len(busy)):
                 worker = self._idle({w for w, _ in busy.values()})
-                worker.send(function, job)
+                worker.send(function, job, self._limit_s(job))
                 busy[worker.pipe] = (worker, job)
             if not busy:
                 return
-            for ready in wait(list(busy)):
-                worker, job = busy.pop(ready)  # pyright: ignore[reportArgumentType]
-                yield self._outcome(worker, job)
+            wait(list(busy), timeout=_soonest([worker for worker, _ in busy.values()]))
+            for pipe, (worker, job) in list(busy.items()):
+                outcome = self._outcome(worker, job)
+                if outcome is not None:
+                    del busy[pipe]
+                    yield outcome
 
     def close(self) -> None:
         """Kill the workers."""
@@ -134,13 +148,23 @@ class ProcessExecutor:
         self._pool.append(worker)
         return worker
 
-    def _outcome(self, worker: _Worker, job: J) -> Outcome[J, Any]:
+    def _outcome(self, worker: _Worker, job: J) -> Outcome[J, Any] | None:
+        """Return what became of a worker's job; None while it is at work."""
         try:
-            value, error, trace = worker.pipe.recv()
+            while worker.pipe.poll():
+                answer = worker.pipe.recv()
+                if answer is not BEGUN:
+                    value, error, trace = answer
+                    return Outcome(job, value=value, error=error, trace=trace)
+                worker.begin()
         except (EOFError, OSError):
             self._pool.remove(worker)
             return Outcome(job, error=worker.obituary())
-        return Outcome(job, value=value, error=error, trace=trace)
+        if worker.is_late:
+            self._pool.remove(worker)
+            worker.kill()
+            return Outcome(job, error=_too_late(worker.limit_s))
+        return None
 
 
 class _Worker:
@@ -161,8 +185,20 @@ class _Worker:
                 else:
                     os.environ[name] = value
         theirs.close()
+        self.limit_s: float | None = None
+        self.deadline: float | None = None
+        """By `time.monotonic()`; None where the job has no limit, or was not taken up yet."""
 
-    def send(self, function: Callable[[Any], Any], job: Any) -> None:
+    def begin(self) -> None:
+        """Start the clock: the worker has taken up its job."""
+        self.deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
+
+    @property
+    def is_late(self) -> bool:
+        return self.deadline is not None and time.monotonic() >= self.deadline
+
+    def send(self, function: Callable[[Any], Any], job: Any, limit_s: float | None) -> None:
+        self.limit_s, self.deadline = limit_s, None
         with suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is noticed when it is read from
             self.pipe.send((function, job))
 
@@ -171,14 +207,28 @@ class _Worker:
         self.process.join()
         self.pipe.close()
 
-    def obituary(self) -> EvaluationError:
+    def obituary(self) -> WorkerDiedError:
         self.process.join(timeout=5)
         code = self.process.exitcode
         cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
-        return EvaluationError(
+        return WorkerDiedError(
             f"the worker process died ({cause}) while it worked on this candidate. "
-            "Out of memory is the usual cause: lower proxy.batch, proxy.patch_px or execution.workers."
+            "Out of memory is the usual cause: lower proxy.batch, proxy.patch_px or execution.workers.",
+            killed=cause == "signal SIGKILL",
         )
+
+
+def _soonest(workers: Iterable[_Worker]) -> float | None:
+    """Return the seconds until the first worker is late; None where none can be."""
+    deadlines = [worker.deadline for worker in workers if worker.deadline is not None]
+    return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+
+def _too_late(limit_s: float | None) -> JobTimeoutError:
+    return JobTimeoutError(
+        f"not done after {limit_s or 0:.4g} s, so the worker was ended. Where it was slow and not stuck, "
+        "raise execution.timeout_s."
+    )
 
 
 def _serve(pipe: Connection, start: Callable[[], None]) -> None:
@@ -191,6 +241,7 @@ def _serve(pipe: Connection, start: Callable[[], None]) -> None:
             function, job = pipe.recv()
         except EOFError:
             return
+        pipe.send(BEGUN)
         try:
             answer = (function(job), None, "")
         except Exception as error:

@@ -7,6 +7,10 @@ Errors, as a tree; catch the base to catch them all::
     │   └── SpecError       … and it stands in an experiment file: carries file, line and key
     ├── StoreError          a run's folder cannot be opened, or does not fit what is asked of it
     └── EvaluationError     a candidate could not be measured or trained
+        ├── DivergedError       its training does not converge
+        ├── DataError           the data could not be read
+        ├── JobTimeoutError     it took longer than it may
+        └── WorkerDiedError     the process that worked on it died
 """
 
 from __future__ import annotations
@@ -60,8 +64,56 @@ class StoreError(HFIRSearchError):
     """A run's folder cannot be opened, or holds something else than what is asked for."""
 
 
+class FailureKind(StrEnum):
+    """What a FAILED candidate failed of; its reason begins with it."""
+
+    DIVERGED = "diverged"
+    """The loss or the quality is not finite, or the loss exploded."""
+    OUT_OF_MEMORY = "out of memory"
+    """An allocation was refused, or the worker was killed, of which lack of memory is the usual cause."""
+    TIMEOUT = "timeout"
+    """Its job took longer than `execution.timeout_s`; the worker was ended."""
+    DATA = "data"
+    """The data could not be read."""
+    CRASHED = "crashed"
+    """Anything else; the traceback says what."""
+
+
 class EvaluationError(HFIRSearchError):
     """A candidate could not be measured or trained; the message names the candidate and the cause."""
+
+    kind = FailureKind.CRASHED
+
+
+class DivergedError(EvaluationError):
+    """A training does not converge: no other worker would do better."""
+
+    kind = FailureKind.DIVERGED
+
+
+class DataError(EvaluationError):
+    """The data could not be read, which is not the candidate's fault."""
+
+    kind = FailureKind.DATA
+
+
+class JobTimeoutError(EvaluationError):
+    """A job took longer than it may; its worker was ended."""
+
+    kind = FailureKind.TIMEOUT
+
+
+class WorkerDiedError(EvaluationError):
+    """The process that worked on a candidate died; whose fault that is, is not known.
+
+    Args:
+        message: What happened.
+        killed: By SIGKILL, as the system does where memory runs out.
+    """
+
+    def __init__(self, message: str, *, killed: bool) -> None:
+        super().__init__(message)
+        self.kind = FailureKind.OUT_OF_MEMORY if killed else FailureKind.CRASHED
 
 
 class TrialState(StrEnum):
@@ -248,6 +300,23 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Replicate:
+    """One more training of a candidate, through all rungs, from other initial weights."""
+
+    seed: int
+    """Draws the initial weights."""
+    psnr_db: float | None = None
+    """Mean over the validation photographs; None where the training failed."""
+    ssim: float | None = None
+    psnr_per_image_db: tuple[float, ...] = ()
+    step: int = 0
+    """Training steps spent on it."""
+    elapsed_s: float = 0.0
+    reason: str = ""
+    """Why it failed, in one line."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
     """One candidate and all that is known of it."""
 
@@ -265,11 +334,22 @@ class Trial:
     """Why the candidate is in its state, in one line; empty for RUNNING and COMPLETE."""
     failure: str = ""
     """The traceback of a FAILED candidate."""
+    replicates: tuple[Replicate, ...] = ()
+    """Its trainings with further seeds; `measurements` are of the first one."""
+    setbacks: tuple[str, ...] = ()
+    """Why jobs of it were lost through no fault of its own and done again, one line each."""
 
     @property
     def last(self) -> Measurement | None:
         """The measurement at the highest rung reached."""
         return self.measurements[-1] if self.measurements else None
+
+    @property
+    def failure_kind(self) -> FailureKind | None:
+        """What it failed of; None where it did not fail. Records without a kind are crashes."""
+        if self.state is not TrialState.FAILED:
+            return None
+        return next((kind for kind in FailureKind if self.reason.startswith(f"{kind}:")), FailureKind.CRASHED)
 
     def value(self, objective: str) -> float | None:
         """The figure for an objective's name (see `OBJECTIVES`), or None where it is not known."""
@@ -388,6 +468,13 @@ def reference_from_json(name: str, data: Mapping[str, Any]) -> Reference:
         reason=data["reason"],
         failure=data["failure"],
     )
+
+
+def replicate_from_json(data: Mapping[str, Any]) -> Replicate:
+    """Read a `Replicate` back from what `to_json` made of it."""
+    fields: dict[str, Any] = dict(data)
+    fields["psnr_per_image_db"] = tuple(fields["psnr_per_image_db"])
+    return Replicate(**fields)
 
 
 def _expert_use_from_json(data: Mapping[str, Any]) -> ExpertUse:

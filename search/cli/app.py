@@ -80,6 +80,22 @@ def run(
         typer.Option(metavar="TIME", help="Pause after this long, e.g. 90s, 10m, 2h; the same command goes on."),
     ] = None,
     assignments: SetOption = None,
+    enqueue: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE|PRESET",
+            help="Train these first: a YAML file with `enqueue`, a preset's folder, or the name of a network. "
+            "Repeatable.",
+        ),
+    ] = None,
+    warm_start: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Begin from an earlier run: what it found out is known to the sampler where its figures hold here, "
+            "else its candidates are trained first. Repeatable.",
+        ),
+    ] = None,
     remeasure: Annotated[
         bool, typer.Option("--remeasure", help="Take latencies anew that this machine remembers.")
     ] = False,
@@ -112,6 +128,8 @@ def run(
             experiment,
             overrides=_overrides(assignments, trials=trials, workers=workers),
             out=out,
+            enqueue=enqueue or [],
+            warm_starts=warm_start or [],
             time_budget_s=None if time_budget is None else _seconds(time_budget),
             remeasure=remeasure,
             tensorboard=tensorboard,

@@ -20,13 +20,14 @@ from search.cli.tables import output_console
 from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.scalars import require_tensorboard
 from search.executors import ProcessExecutor
-from search.experiment import Experiment, load_experiment
+from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
 from search.gallery import write_gallery
 from search.report import write_all, write_report
+from search.report.words import count, failure_words
 from search.runtime import own_worker_count, ray_workers, run_folder
-from search.store import RunStore, hold
-from search.study import Onlooker, Progress, References, SearchRun
+from search.store import RunStore, hold, read_study
+from search.study import Onlooker, Progress, References, SearchRun, rules_of, time_limit, warm_start
 from search.tracking import MLflowLog
 from search.types import HFIRSearchError, Study, TrialState
 
@@ -38,6 +39,8 @@ def run_experiment(
     *,
     overrides: list[str],
     out: Path | None,
+    enqueue: list[str],
+    warm_starts: list[Path],
     time_budget_s: float | None,
     remeasure: bool,
     tensorboard: bool,
@@ -53,6 +56,9 @@ def run_experiment(
         HFIRSearchError: If no candidate completed.
     """
     experiment = load_experiment(path, overrides)
+    if enqueue:
+        experiment = with_enqueued(experiment, enqueue)
+    earlier = [read_study(source) for source in warm_starts]
     folder = run_folder(experiment, out)
     if tensorboard:
         require_tensorboard()
@@ -61,6 +67,8 @@ def run_experiment(
     errors = Console(stderr=True, quiet=quiet)
     with hold(folder), logging_to(*_logs(folder, errors)):
         with closing(_store(experiment, folder, storage)) as store:
+            for before in earlier:
+                _take_over(experiment, store, before, errors)
             YAML().dump(experiment.spec, folder / "experiment.yaml")
             _tell_calibration(experiment, store, errors)
             finished = _search(
@@ -83,6 +91,14 @@ def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStor
     )
 
 
+def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: Console) -> None:
+    """Begin from an earlier run, and say what was taken over."""
+    made = warm_start(store, experiment.space, earlier, encode)
+    log.info("%s", made)
+    if errors.is_terminal:  # where the log shows warnings only
+        errors.print(str(made), highlight=False, markup=False)
+
+
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
     """Say whether the early rungs can be trusted, and keep it for the report."""
     words = calibration_words(experiment)
@@ -102,7 +118,7 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(own_worker_count(experiment), start_worker)
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker, limit_s=time_limit)
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -119,19 +135,26 @@ def _search(
             deadline=deadline,
             scalars=scalars,
             move=remeasure,
+            rules=rules_of(experiment),
         )
         if search.is_finished:
-            errors.print(
-                f"{store.folder} is finished: {experiment.search.trials} candidates were trained. "
-                "Raise --trials to go on.",
-                highlight=False,
-            )
+            waiting = search.director.waiting
+            waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
+            errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
             return True
         try:
             _run(experiment, search)
         finally:
             executor.close()
         return search.is_finished
+
+
+def _why(study: Study) -> str:
+    """Return what ended a finished run, and what to raise so that it goes on."""
+    early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
+    if early and rule != "space":
+        return f"{early}. Raise search.{rule} to go on."
+    return f"{early or count(study.facts['finished'], 'candidate') + ' were trained'}. Raise --trials to go on."
 
 
 def _run(experiment: Experiment, search: SearchRun) -> None:
@@ -214,7 +237,8 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
     """
     complete = study.in_state(TrialState.COMPLETE)
     if finished and not complete:
-        ended = study.facts.get("ended_early", "every candidate failed")
+        failed = failure_words(study)
+        ended = study.facts.get("ended_early") or f"every candidate failed: {failed}"
         raise HFIRSearchError(
             f"{folder}: no candidate completed ({ended}).\n"
             f"  See {folder / 'report.html'}; `hfir-search check` says which limit bites."
@@ -227,6 +251,24 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
     elif not quiet:
         console = output_console()
         print_front(console, study)
+        _print_failures(console, study)
+        _print_ending(console, study, finished=finished)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
         console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+
+
+def _print_ending(console: Console, study: Study, *, finished: bool) -> None:
+    """Say what ended a search before its trials were spent."""
+    early = study.facts.get("ended_early")
+    if finished and early:
+        console.print(f"Ended early: {early}.", highlight=False)
+
+
+def _print_failures(console: Console, study: Study) -> None:
+    failed = len(study.in_state(TrialState.FAILED))
+    if failed:
+        console.print(
+            f"{count(failed, 'candidate')} failed: {failure_words(study)}; the report holds each one's traceback.",
+            highlight=False,
+        )

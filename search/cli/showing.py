@@ -117,7 +117,7 @@ def _is_untrusted(trial: Trial) -> bool:
 
 def print_front(console: Console, study: Study) -> None:
     """Print the front of a run, the networks that it is compared with, and what the figures hold for."""
-    console.print(front_table(study))
+    console.print(front_table(study, intervals=True))
     references = reference_table(study)
     if references is not None:
         console.print(references)
@@ -164,8 +164,8 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     latency = cost.latency
     steps = study.spec.get("proxy", {}).get("rungs", ["?"])[-1]
     return (
-        f"PSNR after {steps} proxy steps; latency on {latency.host}, {latency.device}, {latency.runtime}, "
-        f"{latency.threads} thread, {latency.dtype}, "
+        f"PSNR after {steps} proxy steps, of the first seed; latency on {latency.host}, {latency.device}, "
+        f"{latency.runtime}, {latency.threads} thread, {latency.dtype}, "
         f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ def status_record(status: RunStatus) -> dict[str, Any]:
         "trials": status.trials,
         "rungs": [asdict(rung) for rung in status.rungs],
         "rejections": dict(status.rejections),
+        "failures": dict(status.failures),
         "front": [{"trial": t.number, **{name: t.value(name) for name in OBJECTIVES}} for t in status.front],
         "command": status.command,
     }
@@ -94,6 +95,8 @@ def status_lines(status: RunStatus) -> list[str]:
         lines += [f"            {number} {reason}" for reason, number in frequent]
         more = len(status.rejections) - len(frequent)
         lines += [f"            and {count(more, 'more reason')}"] if more > 0 else []
+    if status.failures:
+        lines.append(f"failed      {sum(status.failures.values())} in or before training: {_tally(status.failures)}")
     if status.study is not None:
         lines += ["", *front_lines(status.study, status.front)]
     if status.command:
@@ -134,7 +137,7 @@ def _state(status: RunStatus) -> str:
     return "finished" if status.finished else "stopped, not finished" if status.study else "not running"
 
 
-def _tally(counts: dict[str, int]) -> str:
+def _tally(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{number} {name}" for name, number in counts.items()) or "no candidates yet"
 
 

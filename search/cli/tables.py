@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
+from search.certainty import front_probabilities, quality_of
 from search.pareto import pareto_front
 from search.report import describe_standing, standings
+from search.report.seeds import Estimate, estimate
+from search.report.words import count, figure
 from search.types import OBJECTIVES, Reference, Study, Trial
 
 COLUMNS = {
@@ -30,19 +33,24 @@ def output_console() -> Console:
     return console if console.is_terminal else Console(width=WIDE)
 
 
-def front_table(study: Study, rows: int | None = None) -> Table:
+def front_table(study: Study, rows: int | None = None, *, intervals: bool = False) -> Table:
     """Return the front of a run as a table, cheapest first, the knee marked; thinned out to `rows`."""
     front = pareto_front(study.trials, study.objectives)
     members = front.members if rows is None else _thinned(front.members, rows)
     title = f"Pareto front of {study.name}: {len(front.members)} of {len(study.trials)} candidates"
     knee = {front.knee.number} if front.knee else set()
-    return trial_table(study, members, title=title, marked=knee)
+    return trial_table(study, members, title=title, marked=knee, intervals=intervals)
 
 
-def trial_table(study: Study, trials: Sequence[Trial], *, title: str, marked: set[int] | None = None) -> Table:
-    """Return trials as a table: figures, gain over the baseline, and the network in words."""
+def trial_table(
+    study: Study, trials: Sequence[Trial], *, title: str, marked: set[int] | None = None, intervals: bool = False
+) -> Table:
+    """Return trials as a table: figures, gain over the baseline, what is known beyond them, the network in words."""
     table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading in ("trial\n", *COLUMNS.values(), "gain\ndB"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    certain = certainty_columns(study, trials) if intervals else {}
+    for heading in certain:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("network\n", overflow="fold")
     baseline = study.facts.get("baseline", {}).get("psnr_db")
@@ -51,12 +59,45 @@ def trial_table(study: Study, trials: Sequence[Trial], *, title: str, marked: se
         figures = [_figure(trial, name) for name in COLUMNS]
         psnr = trial.value("psnr_db")
         gain = f"{psnr - baseline:+.2f}" if psnr is not None and baseline is not None else ""
-        table.add_row(f"{mark}{trial.number}", *figures, gain, network_in_words(trial))
+        beyond = [column[trial.number] for column in certain.values()]
+        table.add_row(f"{mark}{trial.number}", *figures, gain, *beyond, network_in_words(trial))
     notes = ["* the knee: nearest to the ideal"] if marked else []
     if any(_has_doubt(t) for t in trials):
         notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
+    notes += _interval_notes(trials) if intervals else []
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
+
+
+def certainty_columns(study: Study, trials: Sequence[Trial]) -> dict[str, dict[int, str]]:
+    """Return what is known of each quality beyond one figure, as columns by trial; those that say nothing left out."""
+    quality = quality_of(study.objectives)
+    known = {t.number: estimate(t, quality) for t in trials}
+    columns: dict[str, dict[int, str]] = {}
+    if any(e is not None and e.interval is not None for e in known.values()):
+        columns["95 %\n"] = {n: "" if e is None else _ends(e) for n, e in known.items()}
+    shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
+    if shares:
+        columns["seeds\n"] = {n: "" if e is None else str(e.seeds) for n, e in known.items()}
+        columns["on front\n%"] = {n: f"{100 * shares[n]:.0f}" if n in shares else "" for n in known}
+    return columns
+
+
+def _ends(known: Estimate) -> str:
+    return (
+        ""
+        if known.interval is None
+        else "–".join(figure(known.quality, end) for end in (known.interval.low, known.interval.high))
+    )
+
+
+def _interval_notes(trials: Sequence[Trial]) -> list[str]:
+    known = [e for e in map(estimate, trials) if e is not None and e.interval is not None]
+    if not known:
+        return []
+    if any(e.seeds > 1 for e in known):
+        return ["95 %: of the mean over seeds, with one seed over the validation images; on front: see report.html"]
+    return [f"95 %: of the PSNR over {count(known[0].images, 'validation image')}, one seed each"]
 
 
 def reference_table(study: Study) -> Table | None:

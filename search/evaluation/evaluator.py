@@ -22,13 +22,14 @@ from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
 from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
-from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob
+from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
 from search.evaluation.references import measure_reference, train_reference, try_reference
 from search.tasks.leaks import seen_in
+from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
-from search.types import Cost, EvaluationError, Measurement
+from search.types import Cost, DataError, EvaluationError, InputError, Measurement
 
 SANITY_PX = 24
 """Side of the image of the one training step that every admitted candidate must survive."""
@@ -133,13 +134,25 @@ def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
     return train_rung(
         HFIRConfig.from_dict(job.config),
         plan.proxy,
-        task_data(plan.task),
+        _data_in_the_midst(plan.task),
         rung=job.rung,
         seed=job.seed,
         checkpoint=Path(job.checkpoint),
         device=job.device,
         scalars=None if job.scalars is None else Path(job.scalars),
     )
+
+
+def _data_in_the_midst(plan: TaskPlan) -> TaskData:
+    """Return the data where it was loaded once already: what fails now is no fault of the file's writer."""
+    try:
+        return task_data(plan)
+    except InputError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"the photographs cannot be loaded ({type(error).__name__}: {error}). Check the folders of task.data."
+        ) from error
 
 
 def look_at_data(plan: EvaluationPlan) -> Baseline:

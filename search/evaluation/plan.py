@@ -102,6 +102,7 @@ class CandidateJob:
         checkpoint: Where its training is kept.
         rung: The rung to train through; ignored by other jobs.
         scalars: Folder for the TensorBoard scalars of its training; None for none.
+        limit_s: Seconds after which its worker is ended; None for none.
         device: Where to train it, as torch names devices.
     """
 
@@ -111,6 +112,7 @@ class CandidateJob:
     checkpoint: str
     rung: int = 0
     scalars: str | None = None
+    limit_s: float | None = None
     device: str = "cpu"
 
 

@@ -31,12 +31,22 @@ from search.evaluation.trainable import M, Searched, Trainable, build_copy, rest
 from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
-from search.tasks.patches import PatchSampler
-from search.types import EvaluationError, ExpertUse, Measurement, measurement_from_json, to_json
+from search.tasks.patches import Batch, PatchSampler
+from search.types import (
+    DataError,
+    DivergedError,
+    EvaluationError,
+    ExpertUse,
+    Measurement,
+    measurement_from_json,
+    to_json,
+)
 
 GRADIENT_CLIP = 1.0
 BETAS = (0.9, 0.9)
 EMA_LIMIT = 0.999
+EXPLODED = 10.0
+"""A loss above this has exploded: images lie in [0, 1], and their mean error is below 1 before the first step."""
 TAIL = 10
 """The reported loss is the mean over the last tenth of a rung's steps."""
 
@@ -82,7 +92,8 @@ class Training(Generic[M]):
             on_step: Shown each step: its number from 1, its loss (a scalar still on the device) and its rate.
 
         Raises:
-            EvaluationError: If the loss is not finite.
+            DivergedError: If the loss is not finite, or exploded.
+            DataError: If a batch cannot be had.
         """
         self.model.train()
         start, first = time.perf_counter(), self.step
@@ -126,7 +137,7 @@ class Training(Generic[M]):
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
 
     def _train_step(self) -> Tensor:
-        batch = self._patches.batch(self.step)
+        batch = self._batch()
         degraded, clean = batch.degraded.to(self.device), batch.clean.to(self.device)
         for group in self.optimiser.param_groups:
             group["lr"] = self._rate()
@@ -147,14 +158,23 @@ class Training(Generic[M]):
         get_ema_multi_avg_fn(decay)(self.average, list(self.model.parameters()), None)
         return pixel_loss.detach()
 
+    def _batch(self) -> Batch:
+        try:
+            return self._patches.batch(self.step)
+        except Exception as error:
+            raise DataError(
+                f"the batch of step {self.step} cannot be had ({type(error).__name__}: {error}). "
+                "Check the photographs of task.data."
+            ) from error
+
     def _rate(self) -> float:
         return self.plan.learning_rate * min(1.0, (self.step + 1) / max(1, self.plan.warmup_steps))
 
     def _check_finite(self, loss: Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise EvaluationError(
-                f"training diverged: the loss is {float(loss)} at step {self.step} "
-                f"with learning_rate = {self.plan.learning_rate}. Lower proxy.learning_rate."
+        if not torch.isfinite(loss) or loss > EXPLODED:
+            raise DivergedError(
+                f"the loss is {float(loss):.4g} at step {self.step} with learning_rate = "
+                f"{self.plan.learning_rate:g}; it must be finite and at most {EXPLODED:g}. Lower proxy.learning_rate."
             )
 
 
@@ -230,7 +250,9 @@ def train_through(training: Training[M], *, rung: int, checkpoint: Path, scalars
     With `scalars`, a folder, the course of the training is written there for TensorBoard; no figure changes by it.
 
     Raises:
-        EvaluationError: If training diverges, or the checkpoint is damaged.
+        DivergedError: If training diverges.
+        DataError: If a batch cannot be had.
+        EvaluationError: If the checkpoint is damaged.
     """
     plan, data = training.plan, training.data
     saved = _read_checkpoint(checkpoint, training.device)

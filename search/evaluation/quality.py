@@ -20,7 +20,7 @@ from search.tasks.colour import luma_uint8
 from search.tasks.images import Pixels
 from search.tasks.pairs import TaskData
 from search.tasks.resize import bicubic_up, round_to_uint8
-from search.types import EvaluationError, InputError
+from search.types import DivergedError, InputError
 
 PSNR_CAP_DB = 100.0
 """Reported for identical images, whose PSNR is infinite: JSON has no infinity. One level of error in one
@@ -140,12 +140,12 @@ def to_uint8(levels: npt.NDArray[np.floating] | Tensor) -> Pixels:
     """Turn an array or tensor on the scale 0 .. 1 into 8-bit levels: clipped, halves rounded upwards.
 
     Raises:
-        EvaluationError: If it holds NaN or infinity.
+        DivergedError: If it holds NaN or infinity.
     """
     array = levels.detach().float().cpu().numpy() if isinstance(levels, Tensor) else levels
     broken = int(np.size(array) - np.count_nonzero(np.isfinite(array)))
     if broken:
-        raise EvaluationError(
+        raise DivergedError(
             f"the restored image holds {broken} values that are not finite. A network's output must be "
             "finite to be scored: its training diverged; lower the learning rate or clip gradients."
         )

@@ -76,7 +76,7 @@ def _attention(genotype: Genotype, levels: int) -> AttentionConfig | None:
     kind = _value(genotype, "attention")
     if kind == "none":
         return None
-    num_heads, stages = _int(genotype, "num_heads"), _stages(str(genotype["attention_stages"]), levels)
+    num_heads, stages = _int(genotype, "num_heads"), stages_of(str(genotype["attention_stages"]), levels)
     if kind == ChannelAttentionConfig.kind:
         return ChannelAttentionConfig(num_heads=num_heads, stages=stages)
     return WindowAttentionConfig(
@@ -98,7 +98,7 @@ def _experts(genotype: Genotype, levels: int) -> MoEConfig | None:
         condition_channels=len(EXPERT_NAMES) if _value(genotype, "expert_condition") else 0,
         temperature=float(_value(genotype, "expert_temperature")),
         noise=float(_value(genotype, "expert_noise")),
-        stages=_stages(str(genotype["expert_stages"]), levels),
+        stages=stages_of(str(genotype["expert_stages"]), levels),
     )
 
 
@@ -116,7 +116,7 @@ def _refiner(genotype: Genotype) -> RefinerConfig | None:
     return make(depth=_int(genotype, "refiner_depth"), noise=bool(_value(genotype, "refiner_noise")))
 
 
-def _stages(text: str, levels: int) -> tuple[str, ...]:
+def stages_of(text: str, levels: int) -> tuple[str, ...]:
     """Return stage names; `deepest` stands for encoder, bottleneck and decoder at the deepest level."""
     names: list[str] = []
     for word in text.split("+"):

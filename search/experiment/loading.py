@@ -15,6 +15,7 @@ from hfir.config import HFIRConfig
 from search.evaluation.plan import CostPlan, EvaluationPlan, ProxyPlan, TaskPlan
 from search.experiment.decode import decode
 from search.experiment.dimensions import build_space
+from search.experiment.enqueue import read_entries
 from search.experiment.faults import first_fault
 from search.experiment.overrides import override
 from search.experiment.sections import (
@@ -57,6 +58,8 @@ class Experiment:
     search: SearchSection
     execution: ExecutionSection
     deploy: DeploySection
+    enqueued: tuple[Genotype, ...]
+    """Points that are proposed before the sampler is asked."""
     spec: dict[str, Any]
     """The file as resolved: overrides applied, defaults filled in, folders absolute; plain JSON."""
     references: tuple[ReferencePlan, ...] = ()
@@ -158,7 +161,11 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
     sections = sections.model_copy(update=update)
     space = build_space(document)
     _check_labels(space, task, document)
+    entries = document.data.get("search", {}).get("enqueue", ())
+    where = ("search", "enqueue")
+    enqueued = read_entries(document, where, entries, space, upscale=task.scale, in_channels=task.channels)
     spec = _spec(sections)
+    spec["search"]["enqueue"] = [dict(point.values) for point in enqueued]
     return Experiment(
         name=sections.name,
         source=str(path),
@@ -170,6 +177,7 @@ def load_experiment(path: str | Path, overrides: Sequence[str] = ()) -> Experime
         search=sections.search,
         execution=sections.execution,
         deploy=sections.deploy,
+        enqueued=enqueued,
         spec=spec,
         predictor=_fitting_predictor(sections, spec, space, document),
         references=tuple(_plan_of(r, document.origin(("references", i))) for i, r in enumerate(references)),
@@ -300,6 +308,7 @@ def _spec(sections: ExperimentFile) -> dict[str, Any]:
     spec["budget"]["latency_ms"]["at"] = [sections.budget.latency_at.width, sections.budget.latency_at.height]
     spec["budget"]["macs_g"]["at"] = [sections.budget.macs_at.width, sections.budget.macs_at.height]
     spec["execution"]["workers"] = sections.execution.workers or "auto"
+    spec["execution"]["timeout_s"] = sections.execution.timeout_s or "auto"
     if sections.proxy.rank_by != "extrapolated":
         spec["proxy"].pop("predictor", None)  # it does not count
     return spec

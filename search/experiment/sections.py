@@ -450,6 +450,27 @@ class ProxySection(Section):
         return self
 
 
+_TIME_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_AMOUNT_UNITS = {"k": 1_000, "M": 1_000_000}
+
+
+def _seconds(value: Any) -> Any:
+    """Turn 90s, 10m, 2h into seconds; leave what is neither for the check to refuse."""
+    return float(value[:-1]) * _TIME_UNITS[value[-1]] if isinstance(value, str) and _TIME.match(value) else value
+
+
+def _amount(value: Any) -> Any:
+    """Turn 100k, 2M into a whole number; leave what is neither for the check to refuse."""
+    return int(value[:-1]) * _AMOUNT_UNITS[value[-1]] if isinstance(value, str) and _AMOUNT.match(value) else value
+
+
+_TIME, _AMOUNT = re.compile(r"^\d+(\.\d+)?[smh]$"), re.compile(r"^\d+[kM]$")
+_SECONDS_SCHEMA = {"anyOf": [_NUMBER_SCHEMA, {"type": "string", "pattern": _TIME.pattern}]}
+_AMOUNT_SCHEMA = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _AMOUNT.pattern}]}
+Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds), WithJsonSchema(_SECONDS_SCHEMA)]
+Amount = Annotated[int, Field(ge=1), BeforeValidator(_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
+
+
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
@@ -467,14 +488,44 @@ class SearchSection(Section):
     generation: int = Field(
         default=12, ge=1, le=10_000, description="Candidates proposed before any is trained further, 1..10000."
     )
+    time: Seconds | None = Field(
+        default=None,
+        description="Wall time of the whole search, over all its sessions: seconds > 0, or 90s, 10m, 2h.",
+    )
+    steps: Amount | None = Field(
+        default=None, description="Training steps of the whole search: a whole number >= 1, or 100k, 2M."
+    )
+    patience: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000,
+        description="End the search once so many candidates in a row were trained without a growth of the dominated "
+        "volume, 1..1000000.",
+    )
+    replicates: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Further seeds that each member of the front is trained with at the end, at most, until their "
+        "order is clear, 0..100.",
+    )
+    enqueue: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        strict=False,
+        description="Configurations to train first: a list of {width: 16, …}, with a value for each parameter that the "
+        "space leaves open, or {preset: …}, a preset's folder or the name of a network.",
+    )
 
 
-def _workers(value: Any) -> Any:
+def _automatic(value: Any) -> Any:
     return None if value == "auto" else value
 
 
 _WORKERS_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}
-Workers = Annotated[int | None, BeforeValidator(_workers), WithJsonSchema(_WORKERS_SCHEMA)]
+_TIMEOUT_SCHEMA = {"anyOf": [{"const": "auto"}, {"type": "number", "exclusiveMinimum": 0}]}
+Workers = Annotated[int | None, BeforeValidator(_automatic), WithJsonSchema(_WORKERS_SCHEMA)]
+
+Timeout = Annotated[float | None, BeforeValidator(_automatic), WithJsonSchema(_TIMEOUT_SCHEMA)]
 
 
 _ADDRESS = r"^(local|auto|[^\s:/]+:[0-9]+)$"
@@ -503,7 +554,9 @@ _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _WHOLE_GPUS = {"type": "integer", "minimum": 1, "maximum": 64}
 GpuShare = Annotated[float, WithJsonSchema({"anyOf": [_SHARE, _WHOLE_GPUS]})]
 
-RAY_ONLY = ("address", "gpus_per_trial", "storage_path", "retries")
+POOL_ONLY = ("timeout_s", "asynchronous")
+"""Keys of the execution that only the pool knows."""
+RAY_ONLY = ("address", "gpus_per_trial", "storage_path")
 """Keys of the execution that only the engine ray knows."""
 _ENGINE_OF: dict[str, Any] = {
     key: {"properties": {"engine": {"const": "ray"}}, "required": ["engine"]} for key in RAY_ONLY
@@ -511,7 +564,7 @@ _ENGINE_OF: dict[str, Any] = {
 
 
 class ExecutionSection(Section):
-    """Where the work runs; changes nothing in the results but the time they take."""
+    """Where the work runs; changes nothing in the results but the time they take, `asynchronous` aside."""
 
     model_config = ConfigDict(json_schema_extra={"dependentSchemas": _ENGINE_OF})
 
@@ -525,20 +578,38 @@ class ExecutionSection(Section):
         le=1024,
         description="Processes, one thread each: a number, 1..1024, or auto (one a core).",
     )
+    timeout_s: Timeout = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which a job's worker is ended and its candidate has failed: a number > 0, or auto "
+        "(of trainings alone: 600 and 20 times what the latency lets expect).",
+    )
+    retries: int | None = Field(
+        default=None,
+        ge=0,
+        le=100,
+        description="How often a candidate is tried again whose worker died or whose data could not be read, 0..100 "
+        "(default 1; ray 3).",
+    )
+    asynchronous: bool = Field(
+        default=False,
+        description="pool: promote from a rung as soon as a worker is idle, before all have reached it: true or false. "
+        "Two such runs differ.",
+    )
     address: Address | None = Field(default=None, description=f"ray: {_ADDRESS_RULE}")
     gpus_per_trial: GpuShare | None = Field(
         default=None, ge=0, le=64, description="ray: share of a GPU that each trial takes, 0..64 (default 0)."
     )
     storage_path: StoragePath | None = Field(default=None, description=f"ray: {_STORAGE_RULE}")
-    retries: int | None = Field(
-        default=None, ge=0, le=100, description="ray: losses of its worker that a trial survives, 0..100 (default 3)."
-    )
 
     @model_validator(mode="after")
     def _keys_fit_the_engine(self) -> ExecutionSection:
         for key in RAY_ONLY:
             if self.engine != "ray" and getattr(self, key) is not None:
                 raise fault(key, f"belongs to ray, not to {self.engine}.", "Remove it, or set engine: ray.")
+        for key in POOL_ONLY:
+            if self.engine == "ray" and getattr(self, key):
+                raise fault(key, "belongs to pool, not to ray.", "Remove it, or set engine: pool.")
         shares = self.gpus_per_trial or 0.0
         if shares > 1 and shares != int(shares):
             raise fault(

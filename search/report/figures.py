@@ -26,6 +26,7 @@ from matplotlib.transforms import Bbox
 
 from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
 from search.report.references import standings
+from search.report.seeds import estimate
 from search.report.selection import choose_presets
 from search.report.tables import front_trials, write_atomically
 from search.report.words import (
@@ -327,6 +328,7 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     others = [t for t in points.front if t not in on_line]
     hollow = {**style, "s": 40, "facecolors": theme.paper, "edgecolors": theme.front}
     _scatter(axes, others, cost, points.quality, "front, by another cost", **hollow)
+    _draw_intervals(axes, points, cost, theme)
     _mark_knee(axes, study, cost, points.quality, theme)
     _draw_references(axes, points, cost, theme)
     _limit_axes(axes, points, cost)
@@ -389,6 +391,15 @@ def _draw_line(axes: Axes, corners: Sequence[tuple[float, float]], theme: Theme)
         path += [(point[0], path[-1][1]), point]
     axes.plot([x for x, _ in path], [y for _, y in path], color=theme.front, linewidth=1.4, zorder=4, alpha=0.75)
     return path
+
+
+def _draw_intervals(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
+    """Draw the 95 % interval of each member that has several seeds; the point is the first seed's figure."""
+    known = [(t, estimate(t, points.quality)) for t in points.front if t.replicates]
+    for trial, found in known:
+        if found is not None and found.interval is not None and found.seeds > 1:
+            x, ends = _of(trial, cost), found.interval
+            axes.plot([x, x], [ends.low, ends.high], color=theme.front, linewidth=1.0, alpha=0.6, zorder=3)
 
 
 def _mark_knee(axes: Axes, study: Study, cost: str, quality: str, theme: Theme) -> None:

@@ -13,9 +13,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from search.certainty import front_probabilities, quality_of
 from search.report.explain import FrontExplanation, Neighbour, explain_front
 from search.report.figures import drawn_references, hypervolume_growth
 from search.report.references import Standing, describe_made, describe_standing, standings
+from search.report.seeds import estimate
 from search.report.selection import choose_presets
 from search.report.tables import dimension_names
 from search.report.words import baseline_name, cost_objectives, describe_network, limits, quality_objective
@@ -48,7 +50,7 @@ def page_data(study: Study, explanation: FrontExplanation | None = None) -> dict
         "presets": {name: trial.number for name, trial in choose_presets(study).items()},
         "front": [member.trial.number for member in members],
         "neighbours": {str(member.trial.number): [_neighbour(n) for n in member.neighbours] for member in members},
-        "trials": _columns(shown),
+        "trials": _columns(shown) | _certainty(study, shown),
         "references": [_reference(study, s) for s in standings(study) if s.reference in drawn_references(study)],
         "volume": _volume(study),
         "parallel": _parallel(study, parallel_trials(study)),
@@ -108,6 +110,22 @@ def _columns(trials: Sequence[Trial]) -> dict[str, Any]:
         "values": {name: [_short(t.value(name)) for t in trials] for name in OBJECTIVES if _is_known(trials, name)},
         "latency": [None if at is None else [_short(at.low_ms), _short(at.high_ms)] for at in latencies],
         "doubt": ["" if at is None else at.doubt for at in latencies],
+    }
+
+
+def _certainty(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
+    """Return each candidate's interval of the quality, over what it is, and its probability of being on the front."""
+    known = [estimate(t, quality_of(study.objectives)) for t in trials]
+    shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
+    return {
+        "certain_of": quality_of(study.objectives),
+        "interval": [
+            None if e is None or e.interval is None else [_short(e.interval.low), _short(e.interval.high)]
+            for e in known
+        ],
+        "interval_words": ["" if e is None else str(e) for e in known],
+        "mean": [_short(e.mean) if e is not None and e.seeds > 1 else None for e in known],
+        "on_front": [_short(shares.get(t.number)) for t in trials],
     }
 
 

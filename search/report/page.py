@@ -20,6 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from search.certainty import front_probabilities, quality_of
 from search.report.agreement import rank_agreement
 from search.report.cells import (
     Cell,
@@ -47,6 +48,7 @@ from search.report.importance import Importance, importances
 from search.report.interactive import packed_data, packed_plotly, parallel_trials
 from search.report.pictures import read_pictures
 from search.report.references import Standing, describe_made, describe_standing, standings
+from search.report.seeds import estimate
 from search.report.selection import PRESETS, choose_presets
 from search.report.steps import front_steps
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
@@ -60,6 +62,7 @@ from search.report.words import (
     describe_steps,
     describe_task,
     duration,
+    failure_words,
     figure,
     is_finished,
     limits,
@@ -301,15 +304,33 @@ def _data_uri(canvas: Figure) -> str:
 def _front_table(study: Study, members: Sequence[Trial]) -> Table:
     presets = choose_presets(study)
     verified = {t.number: cost for t in members if (cost := _verified(study, t)) is not None}
-    columns = ["trial", "preset", *_labels(study), *(["again (ms)"] if verified else []), "network"]
+    certain = _certainty_columns(study, members)
+    columns = ["trial", "preset", *_labels(study), *certain, *(["again (ms)"] if verified else []), "network"]
     rows = []
     for trial in members:
         names = " = ".join(name for name, chosen in presets.items() if chosen.number == trial.number)
         again = [number_cell("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
         again = again or ([number_cell("latency_ms", None)] if verified else [])
-        ends = (text_cell(names), *_figures(study, trial), *again, text_cell(describe_network(trial.config)))
+        beyond = [column[trial.number] for column in certain.values()]
+        ends = (text_cell(names), *_figures(study, trial), *beyond, *again, text_cell(describe_network(trial.config)))
         rows.append((trial_cell(trial), *ends))
     return _table("front", columns, rows)
+
+
+def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict[int, Cell]]:
+    """Return what is known of each member's quality beyond one figure, by trial; columns that say nothing left out."""
+    known = {t.number: estimate(t, quality_of(study.objectives)) for t in members}
+    columns: dict[str, dict[int, Cell]] = {}
+    if any(e is not None and e.interval is not None for e in known.values()):
+        columns["95 %"] = {n: text_cell("–" if e is None else str(e), quiet=True) for n, e in known.items()}
+    shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
+    if shares:
+        columns["mean over seeds"] = {
+            n: number_cell("psnr_db" if e is None else e.quality, None if e is None else e.mean)
+            for n, e in known.items()
+        }
+        columns["on the front"] = {n: percent_cell(shares.get(n)) for n in known}
+    return columns
 
 
 def _reference_table(study: Study) -> Table:
@@ -395,7 +416,7 @@ def _importance_words(importance: Importance) -> str:
 
 def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> Table:
     words = {"preset", "state", "network", "reason", "stage", "judgement", "load", "dimension", "the best is the same"}
-    return table(name, columns, rows, words=words | {"reference", "against the front", "budget"})
+    return table(name, columns, rows, words=words | {"reference", "against the front", "budget", "95 %"})
 
 
 def _labels(study: Study) -> list[str]:
@@ -434,7 +455,7 @@ def _funnel(study: Study) -> list[Stage]:
         **{f"over_{name}": f"{_name(name)} over {_limit(name, value)}" for name, value in limits(study).items()},
         "trained": "trained",
         "stopped": "stopped early",
-        "failed": "failed",
+        "failed": f"failed ({failure_words(study)})",
         "withdrawn": "withdrawn after a second measurement",
         "running": "waiting or in training",
         "complete": "complete",

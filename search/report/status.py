@@ -10,9 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search.report.tables import front_trials, funnel
-from search.report.words import is_finished
+from search.report.words import failures, is_finished
 from search.store import is_held, read_study, times_of
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState
+
+BOUNDS = ("time", "steps", "patience")
+"""Keys of `search` that end a search besides the number of trials."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +50,7 @@ class RunStatus:
         trials: `search.trials`; None where nothing is recorded yet.
         rungs: From the first one on.
         rejections: Candidates rejected before training, by reason; the most frequent first.
+        failures: Candidates that failed, by what they failed of (see `search.types.FailureKind`).
         front: Members so far.
         command: What to type to go on with it; empty where it is running, or nothing is recorded.
     """
@@ -62,6 +66,7 @@ class RunStatus:
     trials: int | None
     rungs: tuple[Rung, ...]
     rejections: Mapping[str, int]
+    failures: Mapping[str, int]
     front: tuple[Trial, ...]
     command: str
 
@@ -94,15 +99,20 @@ def read_status(folder: Path) -> RunStatus:
         trials=None if study is None else study.spec.get("search", {}).get("trials"),
         rungs=() if study is None else _rungs(study),
         rejections={} if study is None else _rejections(study),
+        failures={} if study is None else {kind.value: number for kind, number in failures(study).items()},
         front=() if study is None else front_trials(study),
         command="" if running or study is None else _command(folder, study, finished=finished),
     )
 
 
 def _was_extended(study: Study) -> bool:
-    """Say whether a run that had come to its end is now asked for more trials."""
-    wanted = study.spec.get("search", {}).get("trials")
-    return wanted is not None and int(study.facts.get("finished", 0)) < int(wanted)
+    """Say whether a run that had come to its end is now asked for more trials, or under other bounds."""
+    search = study.spec.get("search", {})
+    wanted, under = search.get("trials"), study.facts.get("finished_under")
+    other_bounds = under is not None and under != {
+        key: search[key] for key in (*BOUNDS, "replicates") if search.get(key)
+    }
+    return other_bounds or (wanted is not None and int(study.facts.get("finished", 0)) < int(wanted))
 
 
 def _elapsed_s(folder: Path, *, running: bool) -> float | None:
@@ -143,11 +153,13 @@ def _rejections(study: Study) -> dict[str, int]:
 
 
 def _command(folder: Path, study: Study, *, finished: bool) -> str:
-    """Return what goes on with a run: the same experiment in the same folder, with more trials if it is finished."""
+    """Return what goes on with a run: the same in the same folder, with twice of what ended it if it is finished."""
     if not (folder / "experiment.yaml").is_file():
         return ""
     words = ["hfir-search", "run", str(folder / "experiment.yaml"), "--out", str(folder)]
-    trials = study.spec.get("search", {}).get("trials")
-    if finished and trials is not None:
-        words += ["--trials", str(2 * int(trials))]
+    search, rule = study.spec.get("search", {}), study.facts.get("ended_by", {}).get("rule")
+    if finished and rule in BOUNDS and search.get(rule):
+        words += ["--set", f"search.{rule}={2 * search[rule]}"]
+    elif finished and search.get("trials") is not None:
+        words += ["--trials", str(2 * int(search["trials"]))]
     return shlex.join(words)

@@ -17,8 +17,10 @@ from typing import Any
 
 import pandas as pd
 
+from search.certainty import front_probabilities
 from search.files import replace_file
 from search.pareto import pareto_front
+from search.report.seeds import estimate
 from search.report.words import baseline_value, limits
 from search.store import read_study
 from search.types import OBJECTIVES, Reference, Study, Trial, TrialState
@@ -66,6 +68,19 @@ COLUMNS: Mapping[str, Column] = {
     ),
     "expert_dead": Column(
         "Int64", "experts", "in all its mixtures, those with less than a tenth of a fair share; missing likewise"
+    ),
+    "seeds": Column("Int64", "", "trainings from different initial weights behind `psnr_mean_db`"),
+    "psnr_mean_db": Column("float64", "dB", "mean over these seeds; `psnr_db` is the first one's, as is the front"),
+    "psnr_low_db": Column(
+        "float64",
+        "dB",
+        "lower end of the 95 % interval: of the mean over seeds by Student's t where there are two or more, else over "
+        "the validation photographs by the bootstrap",
+    ),
+    "psnr_high_db": Column("float64", "dB", "upper end of it"),
+    "psnr_interval": Column("string", "", "what it is over: `seeds` or `images`"),
+    "front_probability": Column(
+        "float64", "", "that it is on the front, given how seeds scatter; missing where no candidate has two seeds"
     ),
     "space.<name>": Column(
         None,
@@ -219,7 +234,8 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 
 def _frame(study: Study, networks: Sequence[Trial | Reference]) -> pd.DataFrame:
-    rows = [_row(network) for network in networks]
+    shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
+    rows = [_row(network) | _certainty(network, shares) for network in networks]
     columns: dict[str, Any] = {
         name: pd.array([row[name] for row in rows], dtype=_dtype(column.dtype))
         for name, column in COLUMNS.items()
@@ -255,6 +271,20 @@ def _trial_fields(trial: Trial) -> dict[str, Any]:
         "key": trial.key,
         "seed": trial.seed,
         "config": None if trial.config is None else json.dumps(dict(trial.config)),
+    }
+
+
+def _certainty(network: Trial | Reference, shares: Mapping[int, float]) -> dict[str, Any]:
+    """Return what is known of a network's quality beyond one figure; of references, nothing."""
+    known = estimate(network) if isinstance(network, Trial) else None
+    interval = None if known is None else known.interval
+    return {
+        "seeds": None if known is None else known.seeds,
+        "psnr_mean_db": None if known is None else known.mean,
+        "psnr_low_db": None if interval is None else interval.low,
+        "psnr_high_db": None if interval is None else interval.high,
+        "psnr_interval": None if known is None else known.over or None,
+        "front_probability": shares.get(network.number) if isinstance(network, Trial) else None,
     }
 
 

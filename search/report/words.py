@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from search.types import OBJECTIVES, Latency, Study, Trial, TrialState
+from search.types import OBJECTIVES, FailureKind, Latency, Study, Trial, TrialState
 
 LIMIT_ORDER = ("params_m", "macs_g", "peak_mem_mib", "latency_ms")
 """Costs in the order in which the budget's gate looks at them, the cheapest to find out first."""
@@ -60,6 +61,17 @@ def figure(objective: str, value: float | None) -> str:
 def count(number: int, singular: str, plural: str = "") -> str:
     """Return a number with its noun."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def failures(study: Study) -> dict[FailureKind, int]:
+    """Count the FAILED candidates by what they failed of, the most frequent first."""
+    kinds = Counter(kind for trial in study.trials if (kind := trial.failure_kind) is not None)
+    return dict(kinds.most_common())
+
+
+def failure_words(study: Study) -> str:
+    """Return what candidates failed of: `2 diverged, 1 timeout`; empty where none failed."""
+    return ", ".join(f"{number} {kind}" for kind, number in failures(study).items())
 
 
 def duration(seconds: float) -> str:
@@ -161,6 +173,8 @@ def conditions(study: Study) -> dict[str, str]:
         "Budget": _budget(study),
         "Proxy training": _proxy(study),
         "Search": _search(study),
+        "Seeds": _seeds(study),
+        "Warm start": _warm_starts(study),
         **_cost_conditions(study.trials),
         "Host": ", ".join(_hosts(study)),
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()),
@@ -283,8 +297,45 @@ def _search(study: Study) -> str:
         return ""
     return (
         f"sampler {search.get('sampler')}, {search.get('trials')} candidates to train, "
-        f"{search.get('generation')} a generation, seed {search.get('seed')}"
+        f"{search.get('generation')} a generation, seed {search.get('seed')}{_bounds(search)}"
     )
+
+
+def _warm_starts(study: Study) -> str:
+    """Return what earlier runs gave; their folders are private, their names are not."""
+    texts = []
+    for start in study.facts.get("warm_start", ()):
+        name = PurePath(start["source"]).name
+        if start["differ"]:
+            differ = ", ".join(start["differ"])
+            texts.append(f"{name}: {count(len(start['enqueued']), 'candidate')} enqueued, for {differ} differ")
+        else:
+            texts.append(f"{name}: {count(start['known'], 'candidate')} known to the sampler from the start")
+    return "; ".join(texts)
+
+
+def _seeds(study: Study) -> str:
+    """Return over how many seeds figures are known; empty where every candidate was trained once."""
+    numbers = {t.number: len(t.replicates) for t in study.trials if t.replicates}
+    if not numbers:
+        return ""
+    most = max(numbers.values())
+    return (
+        f"{count(len(numbers), 'member')} of the front trained with up to {count(most, 'further seed')} of initial "
+        "weights, patches in the same order; every other figure is of one seed. The front, its presets and what the "
+        "sampler was told are of the first seed"
+    )
+
+
+def _bounds(search: Mapping[str, Any]) -> str:
+    """Return what else may end a search, each with a comma before it."""
+    texts = {
+        "time": lambda value: f"at most {duration(value)}",
+        "steps": lambda value: f"at most {value:,} training steps",
+        "replicates": lambda value: f"up to {count(value, 'further seed')} for each member of the front",
+        "patience": lambda value: f"ended by {count(value, 'candidate')} without growth",
+    }
+    return "".join(f", {text(search[key])}" for key, text in texts.items() if search.get(key))
 
 
 def _cost_conditions(trials: Sequence[Trial]) -> dict[str, str]:

@@ -10,12 +10,16 @@ from typing import Any
 import optuna
 from optuna.trial import FrozenTrial
 
-from search.types import Genotype, Study, Trial, TrialState, cost_from_json, measurement_from_json
+from search.types import Genotype, Study, Trial, TrialState, cost_from_json, measurement_from_json, replicate_from_json
 
 PROPOSAL, COST, OUTCOME = "proposal", "cost", "outcome"
 MEASUREMENT = "measurement:"
 """An attribute for each rung, numbered from 0; runs begun before version 0.2 hold them in one, `measurements`."""
 FACT = "fact:"
+PRIOR = "prior"
+"""Of a trial that is none of this run's: what the sampler knows from a warm start."""
+REPLICATES, SETBACKS = "replicates", "setbacks"
+"""Facts about trials; Optuna closes a trial that was told, so that what comes later stands beside it."""
 
 OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
@@ -87,6 +91,10 @@ def trial_of(frozen: FrozenTrial, facts: Mapping[str, Any]) -> Trial:
         reason=outcome.get("reason", ""),
         failure=outcome.get("failure", ""),
     )
+    replicates, setbacks = (facts.get(name, {}).get(str(frozen.number)) for name in (REPLICATES, SETBACKS))
+    if replicates or setbacks:
+        seeds = tuple(replicate_from_json(r) for r in replicates or ())
+        trial = replace(trial, replicates=seeds, setbacks=tuple(setbacks or ()))
     withdrawn = facts.get("withdrawn", {}).get(str(frozen.number))
     cost = facts.get("remeasured", {}).get(str(frozen.number))
     if cost is not None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
@@ -34,6 +35,7 @@ from search.store.records import (
     MEASUREMENT,
     OPTUNA_STATE,
     OUTCOME,
+    PRIOR,
     PROPOSAL,
     facts_of,
     is_recorded,
@@ -54,6 +56,9 @@ from search.types import (
 )
 
 SCHEMA = 1
+_FREE = ("trials", "time", "steps", "patience", "replicates", "enqueue")
+_NO_IDENTITY = ("execution", "name", "references", *(f"search.{key}" for key in _FREE))
+"""What may change when a run is taken up."""
 _BEGUN = re.compile(rb'"datetime_start":\s*"([0-9T:.+-]+)"')
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -271,6 +276,26 @@ class RunStore:
             self._read_again(trial.number)
         return trial.number
 
+    def add_prior(self, point: Genotype, choices: Mapping[str, BaseDistribution], values: list[float]) -> None:
+        """Let the sampler know a complete candidate of an earlier run, once; it is no trial of this one.
+
+        Args:
+            point: Of this run's space.
+            choices: Optuna's description of each of its parameters; one with a single choice is left out.
+            values: Of the run's objectives.
+        """
+        if any(t.user_attrs.get(PRIOR) == point.key for t in self.optuna.get_trials(deepcopy=False)):
+            return
+        several = {name: choice for name, choice in choices.items() if not choice.single()}
+        prior = optuna.trial.create_trial(
+            params={name: point[name] for name in several},
+            distributions=several,
+            values=values,
+            user_attrs={PRIOR: point.key},
+        )
+        with self.together():
+            self.optuna.add_trial(prior)
+
     def record_cost(self, number: int, cost: Cost, margins: Mapping[str, float]) -> None:
         """Keep what a candidate costs, and its margins as Optuna's constraints (feasible where all are <= 0)."""
         trial_id = self._trial_id(number)
@@ -437,12 +462,12 @@ def _direction(objective: str) -> StudyDirection:
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Return the dotted names of what differs, the number of trials and the execution aside."""
+    """Return the dotted names of what differs, what is no part of a run's identity aside."""
     names: list[str] = []
     for key in sorted({*old, *new}):
         path = f"{prefix}{key}"
         a, b = old.get(key), new.get(key)
-        if a == b or path in ("search.trials", "execution", "name", "references"):
+        if a == b or path in _NO_IDENTITY:
             continue
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             names += _differences(a, b, f"{path}.")

@@ -5,11 +5,13 @@ has it done. So a run that was stopped anywhere, by whatever, goes on from there
 """
 
 from search.study.director import Director
-from search.study.paths import checkpoint_path, scalars_path
+from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.references import References
+from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
 from search.study.steps import Job, Kind, Step
+from search.study.warm import WarmStart, warm_start
 
 __all__ = [
     "Director",
@@ -19,8 +21,14 @@ __all__ = [
     "Problem",
     "Progress",
     "References",
+    "Rules",
     "SearchRun",
     "Step",
+    "WarmStart",
     "checkpoint_path",
+    "replicate_path",
+    "rules_of",
     "scalars_path",
+    "time_limit",
+    "warm_start",
 ]

@@ -10,6 +10,11 @@ def checkpoint_path(folder: Path, number: int) -> Path:
     return folder / "checkpoints" / f"{number:05d}.pt"
 
 
+def replicate_path(folder: Path, number: int, place: int) -> Path:
+    """Return where the training of a trial's further seed is kept, counted from 1."""
+    return folder / "checkpoints" / f"{number:05d}-seed{place}.pt"
+
+
 def scalars_path(folder: Path, number: int) -> Path:
     """Return where the TensorBoard scalars of a trial's training are kept."""
     return folder / "tensorboard" / f"trial-{number:04d}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from search.store import RunStore
 from search.study.director import Director
 from search.study.problem import Problem
 from search.study.references import References
+from search.study.rules import Rules
 from search.study.steps import Job, Kind, Step
 from search.types import Study
 
@@ -36,6 +37,43 @@ class Progress:
 Onlooker = Callable[[Progress], None]
 
 
+class _Jobs:
+    """Jobs of a step; one that has none left may have another after the next outcome, which a generator could not.
+
+    Args:
+        jobs: The step's own.
+        ahead: Asked when they are given out.
+        may_begin: Asked of each before it is given out; where it says no, the step is over.
+    """
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        ahead: Callable[[], CandidateJob | None],
+        may_begin: Callable[[Job], bool],
+    ) -> None:
+        self._own, self._ahead, self._may_begin = list(reversed(jobs)), ahead, may_begin
+        self._is_over = False
+
+    def __iter__(self) -> _Jobs:
+        return self
+
+    def __next__(self) -> Job:
+        if self._is_over:
+            raise StopIteration
+        if self._own:
+            job = self._own.pop()
+        else:
+            job = self._ahead()
+            if job is None:
+                raise StopIteration
+        self._is_over = not self._may_begin(job)
+        if self._is_over:
+            raise StopIteration
+        return job
+
+
 class SearchRun:
     """One run of a problem in a folder.
 
@@ -49,6 +87,7 @@ class SearchRun:
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
         move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+        rules: For how long, what goes first, and what is done about jobs that fail.
     """
 
     def __init__(
@@ -63,14 +102,15 @@ class SearchRun:
         deadline: float | None = None,
         scalars: bool = False,
         move: bool = False,
+        rules: Rules | None = None,
     ) -> None:
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, references=references, scalars=scalars, move=move)
+        self.director = Director(problem, store, references=references, scalars=scalars, move=move, rules=rules)
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 
     def run(self) -> Study:
-        """Search until the trials, the space or the time are spent; return the run as it then stands.
+        """Search until a bound of the search or the deadline ends it; return the run as it then stands.
 
         Raises:
             InputError: If the data or a network to compare with cannot be used, or latencies are of another machine.
@@ -116,7 +156,7 @@ class SearchRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do under the present number of trials."""
+        """Whether nothing is left to do under the present number of trials and bounds."""
         return self.director.is_finished
 
     def _carry_out(self, step: Step) -> None:
@@ -133,17 +173,23 @@ class SearchRun:
 
     def _have_done(self, step: Step) -> None:
         """Hand a step's jobs to the workers, and record the answers as they come in."""
-        for outcome in self.executor.run(getattr(self.evaluator, step.kind.value), self._started(step)):
+        for outcome in self.executor.run(getattr(self.evaluator, step.kind.method), self._started(step)):
             self.take(step.kind, outcome, step.phase)
 
-    def _started(self, step: Step) -> Iterator[Job]:
-        """Yield jobs as workers fall idle, until the time is up."""
-        for job in step.jobs:
-            if self.is_out_of_time:
-                return
-            if isinstance(job, CandidateJob) and step.kind is Kind.TRAIN:
-                self.started(job.number, step.phase)
-            yield job
+    def _started(self, step: Step) -> _Jobs:
+        """Return jobs, given out as workers fall idle, until the time is up; what may begin ahead after the own."""
+        return _Jobs(step.jobs, ahead=lambda: self._ahead(step), may_begin=lambda job: self._begin(step, job))
+
+    def _begin(self, step: Step, job: Job) -> bool:
+        """Say whether there is time for a job; show one that is a training."""
+        if self.is_out_of_time or (step.kind is Kind.TRAIN and self.director.is_out_of_time):
+            return False
+        if isinstance(job, CandidateJob) and step.kind in (Kind.TRAIN, Kind.REPLICATE):
+            self.started(job.number, step.phase)
+        return True
+
+    def _ahead(self, step: Step) -> CandidateJob | None:
+        return self.director.ahead(self._running) if step.kind is Kind.TRAIN else None
 
     def _show(self, phase: str) -> None:
         self._onlooker(Progress(study=self.store.study(), phase=phase, running=frozenset(self._running)))

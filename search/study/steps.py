@@ -12,7 +12,7 @@ Job = CandidateJob | ReferenceJob | None
 
 
 class Kind(StrEnum):
-    """What a step asks for; those with jobs are methods of an `Evaluator`, or a `ReferenceEvaluator`."""
+    """What a step asks for; those with jobs are done by a method of an `Evaluator`, or a `ReferenceEvaluator`."""
 
     PROPOSE = "propose"
     """Ask the sampler for one candidate; no job."""
@@ -24,6 +24,8 @@ class Kind(StrEnum):
     """Train candidates through a rung, side by side, the first first."""
     REMEASURE = "remeasure"
     """Measure members of the front again, with nothing else running."""
+    REPLICATE = "replicate"
+    """Train members of the front with further seeds, through all rungs, side by side."""
     TRY_REFERENCE = "try_reference"
     """Build the networks to compare with, before anything is spent."""
     MEASURE_REFERENCE = "measure_reference"
@@ -34,6 +36,11 @@ class Kind(StrEnum):
     """Nothing is left to train: tell off who waits in vain; no job."""
     FINISH = "finish"
     """All is done; no job."""
+
+    @property
+    def method(self) -> str:
+        """The method that does its jobs; a further seed is trained like any other."""
+        return "train" if self is Kind.REPLICATE else self.value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

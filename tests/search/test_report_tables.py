@@ -14,6 +14,7 @@ from search.types import InputError, TrialState
 FIXED = ["trial", "name", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
 FIXED += ["peak_mem_mib"]
 FIXED += ["steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
+FIXED += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability"]
 
 
 def test_the_columns_are_fixed_then_the_dimensions_as_the_file_lists_them_then_the_rest(rich_study):

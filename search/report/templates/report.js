@@ -111,6 +111,7 @@ function openCard(number) {
     let text = figure(name, value);
     if (name === "latency_ms" && trials.latency[at]) text += ` (${trials.latency[at].map(end => figure(name, end)).join("–")})`;
     list.append(element("dt", label), element("dd", text));
+    if (name === trials.certain_of) list.append(...certainty(at));
     if (name !== "psnr_db" || !trials.photographs[at]) continue;
     list.append(element("dt", "over photographs"), element("dd", trials.photographs[at].map(end => figure(name, end)).join("–")));
   }
@@ -125,6 +126,15 @@ function openCard(number) {
   card.classList.toggle("balanced", presets.includes("balanced"));
   card.dataset.trial = number;
   if ($("front-plot").data) mark(number);
+}
+
+/** Return what is known of a candidate's quality beyond one figure, as terms of the card's list. */
+function certainty(at) {
+  const {trials} = data, rows = [];
+  if (trials.mean[at] !== null) rows.push(["mean over seeds", figure(trials.certain_of, trials.mean[at])]);
+  if (trials.interval[at]) rows.push(["95 %", trials.interval_words[at]]);
+  if (trials.on_front[at] !== null) rows.push(["on the front", `${Math.round(100 * trials.on_front[at])} %`]);
+  return rows.flatMap(([term, text]) => [element("dt", term), element("dd", text)]);
 }
 
 const NEAR = 6; // neighbours shown at once
@@ -295,11 +305,18 @@ function undominated(places, x, y) {
   return kept;
 }
 
+/** Return both ends of a figure's 95 % interval; null where it has none. */
+function ends_of(name, at) {
+  const {trials} = data;
+  return (name === "latency_ms" ? trials.latency[at] : name === trials.certain_of ? trials.interval[at] : null) ?? null;
+}
+
 function hover(at, names) {
   const {trials} = data;
   const figures = names.map(name => {
-    const ends = name === "latency_ms" ? trials.latency[at] : null;
-    const interval = ends ? ` (${ends.map(end => figure(name, end)).join("–")})` : "";
+    const ends = ends_of(name, at);
+    const over = ends && name === trials.certain_of ? trials.interval_words[at].replace(/^\S+/, "") : "";
+    const interval = ends ? ` (${ends.map(end => figure(name, end)).join("–")}${over})` : "";
     return `${escaped(data.objectives[name].label)} ${figure(name, trials.values[name][at])}${interval}`;
   });
   return `<b>trial ${trials.number[at]}</b>, ${trials.state[at].toLowerCase()}<br>${figures.join("<br>")}<br>${wrapped(trials.words[at])}`;
@@ -338,10 +355,10 @@ function drawFront() {
     customdata: places.map(at => trials.number[at]), text: places.map(at => hover(at, names)), hovertemplate: "%{text}<extra></extra>",
     marker, ...more,
   });
-  const interval = (name, places) => name !== "latency_ms" ? undefined : {
+  const interval = (name, places) => !places.some(at => ends_of(name, at)) ? undefined : {
     type: "data", symmetric: false, thickness: 1, width: 2, color: hue.front,
-    array: places.map(at => (trials.latency[at] ? trials.latency[at][1] - trials.values[name][at] : 0)),
-    arrayminus: places.map(at => (trials.latency[at] ? trials.values[name][at] - trials.latency[at][0] : 0)),
+    array: places.map(at => (ends_of(name, at)?.[1] ?? trials.values[name][at]) - trials.values[name][at]),
+    arrayminus: places.map(at => trials.values[name][at] - (ends_of(name, at)?.[0] ?? trials.values[name][at])),
   };
   const left = known.filter(at => trials.state[at] === "STOPPED" && Object.entries(low).every(([name, end]) => trials.values[name][at] >= end));
   const stopped = $("front-stopped").checked ? left : [];

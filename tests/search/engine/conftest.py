@@ -80,6 +80,12 @@ def run_in(
         return SearchRun(experiment, asked, store, executor or InlineExecutor(), **options).run()  # pyright: ignore[reportArgumentType]
 
 
+@pytest.fixture(scope="session")
+def run_at() -> Callable[..., Study]:
+    """Return a function that runs an experiment in a folder."""
+    return run_in
+
+
 @pytest.fixture
 def search_in(tmp_path: Path) -> Callable[..., Study]:
     """Return a function that runs an experiment in a folder under `tmp_path`."""

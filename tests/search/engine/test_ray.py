@@ -98,9 +98,10 @@ def test_the_run_equals_the_inline_one_trial_for_trial(
 
 
 def told(trial: Trial) -> tuple[Any, ...]:
-    """Return all of a trial but its times."""
+    """Return all of a trial but its times, and what they say of its latency."""
     figures = [(m.rung, m.step, m.psnr_db, m.ssim, m.loss) for m in trial.measurements]
-    return trial.genotype, trial.state, trial.reason, figures
+    reason = trial.reason if trial.state is TrialState.STOPPED else ""
+    return trial.genotype, trial.state, reason, figures
 
 
 def test_figures_that_are_none_errors_and_lost_workers_end_as_in_the_pool_and_nothing_is_printed(
@@ -185,6 +186,13 @@ def test_a_node_without_the_data_is_named_before_anything_is_trained(cluster: Cl
     with pytest.raises(InputError, match=r"^node [0-9.]+: /photos: no such folder\.$"):
         run_waiting(tmp_path, cluster, evaluator=evaluator)
     assert not read_study(tmp_path).trials
+
+
+def test_data_that_a_worker_cannot_use_ends_the_run_and_names_the_node(cluster: Cluster, tmp_path: Path):
+    evaluator = waiting.Waiting(tmp_path / "ledger", fails=((1, "input"),))
+    with pytest.raises(InputError, match=r"^node [0-9.]+: as asked for\.$"):
+        run_waiting(tmp_path, cluster, evaluator=evaluator)
+    assert not read_study(tmp_path).in_state(TrialState.FAILED)
 
 
 def test_an_address_without_a_cluster_is_told(tmp_path: Path):

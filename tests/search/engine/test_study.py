@@ -164,7 +164,7 @@ class FailsOnce(ProxyEvaluator):
 def test_a_failed_candidate_is_one_failed_trial_and_the_run_goes_on(tiny: Tiny, search_in: Search):
     study = search_in(tiny(), "run", evaluator=FailsOnce(tiny().evaluation_plan()))
     [failed] = study.in_state(TrialState.FAILED)
-    assert (failed.number, failed.reason) == (1, "out of memory, say")
+    assert (failed.number, failed.reason) == (1, "out of memory: out of memory, say")
     assert "RuntimeError" in failed.failure
     assert len(study.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 5
 
