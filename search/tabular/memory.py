@@ -16,14 +16,14 @@ class MemoryStore(RunStore):
     Args:
         name: Of the study.
         objectives: Names in `search.types.OBJECTIVES`.
+        storage: Of an earlier store, to go on from its records; None for an empty one.
 
     `trainings` lists each candidate's training through a rung, in the order in which they were recorded.
     """
 
-    def __init__(self, name: str, objectives: tuple[str, ...]) -> None:
-        super().__init__(
-            Path(), name=name, objectives=objectives, identity="in memory", spec={}, storage=InMemoryStorage()
-        )
+    def __init__(self, name: str, objectives: tuple[str, ...], storage: InMemoryStorage | None = None) -> None:
+        self.records = storage or InMemoryStorage()
+        super().__init__(Path(), name=name, objectives=objectives, identity="in memory", spec={}, storage=self.records)
         self.trainings: list[tuple[Trial, Measurement]] = []
 
     def record_measurement(self, trial: Trial, measurement: Measurement) -> None:

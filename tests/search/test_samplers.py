@@ -106,8 +106,7 @@ class Run:
     def copy(self) -> Run:
         """Return a run that knows only the records, as after a restart."""
         other = Run(self.sampler, self.seed, self.limits)
-        other.store.optuna.add_trials(self.store.optuna.get_trials())
-        other.store._trials = list(self.store._trials)
+        other.store = MemoryStore("run", OBJECTIVES, self.store.records)
         return other
 
 
