@@ -59,12 +59,12 @@ def test_a_run_leaves_its_files(finished: Path):
 
 def test_the_tables_have_the_columns_that_others_rely_on(finished: Path):
     trials = pd.read_csv(finished / "trials.csv")
-    fixed = ["trial", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
+    fixed = ["trial", "name", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
     fixed += ["peak_mem_mib", "steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
     fixed += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability"]
-    assert list(trials.columns[:21]) == fixed
+    assert list(trials.columns[:22]) == fixed
     assert trials.columns[-1] == "config"
-    assert all(column.startswith("space.") for column in trials.columns[21:-1])
+    assert all(column.startswith("space.") for column in trials.columns[22:-1])
     front = pd.read_csv(finished / "front.csv")
     assert list(front.columns) == list(trials.columns)
     assert front["latency_ms"].is_monotonic_increasing
