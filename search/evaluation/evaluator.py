@@ -17,6 +17,7 @@ import torch
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
+from search.evaluation.allocator import keep_memory
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.data import task_data
@@ -36,7 +37,8 @@ SANITY_PX = 24
 
 
 def start_worker() -> None:
-    """Prepare a worker process: one thread, and no time lost on denormal numbers."""
+    """Prepare a worker process: one thread, no time lost on denormal numbers or on memory taken again and again."""
+    keep_memory()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
 

@@ -27,6 +27,7 @@ import torch
 from torch import nn
 
 from hfir.model import HydraFusionIR
+from search.evaluation.allocator import keep_memory
 from search.evaluation.cost import random_image
 from search.evaluation.host import Load, cache_folder, host_name, network_code, versions
 from search.evaluation.reference import Reference, rest_ms, size_class, time_block
@@ -127,6 +128,7 @@ def measure_latency(
         EvaluationError: If the runtime cannot run the network.
     """
     check_device(device, runtime)
+    keep_memory()
     image = random_image(in_channels or model.config.in_channels, at).to(device)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -249,6 +251,6 @@ def _warm_up(run: Pass, clock: Clock) -> float:
 
 
 def _cache_key(model: HydraFusionIR, at: InputSize, threads: int, runtime: str, device: str) -> str:
-    where = [] if (runtime, device) == ("torch", "cpu") else [describe(runtime), describe_device(device)]
+    where = [describe(runtime), describe_device(device)]
     conditions = [model.config.to_dict(), str(at), threads, host_name(), network_code(), versions()["torch"], *where]
     return stable_hash(conditions)

@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from search.evaluation.host import cache_folder, host_name, versions
-from search.evaluation.runtimes import Clock, Pass, clock_for, wall_clock
+from search.evaluation.host import cache_folder, host_name
+from search.evaluation.runtimes import Clock, Pass, clock_for, describe, wall_clock
 from search.files import replace_file
 from search.types import stable_hash
 
@@ -111,7 +111,7 @@ def rest_ms(name: str, threads: int, device: str = "cpu") -> float | None:
 
 def _memory(name: str, threads: int, device: str) -> Path:
     size = SIZE_CLASSES[name]
-    conditions = [name, size.width, size.layers, size.side, threads, device, host_name(), versions()["torch"]]
+    conditions = [name, size.width, size.layers, size.side, threads, device, host_name(), describe("torch")]
     return cache_folder("latency") / f"reference-{stable_hash(conditions)}.json"
 
 

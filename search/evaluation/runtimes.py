@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from hfir.export import export_model
 from hfir.model import HydraFusionIR
+from search.evaluation.allocator import keep_memory
 from search.types import EvaluationError, InputError
 
 Pass = Callable[[], object]
@@ -93,7 +94,8 @@ def describe(runtime: str) -> str:
     """Return what ran a network, with its version."""
     if runtime == "onnxruntime":
         return f"onnxruntime {metadata.version('onnxruntime')} CPUExecutionProvider"
-    return f"torch {torch.__version__} {'compile' if runtime == 'compile' else 'eager'}, channels_last"
+    form = "compile" if runtime == "compile" else "eager"
+    return f"torch {torch.__version__} {form}, channels_last{', memory kept' if keep_memory() else ''}"
 
 
 def describe_device(device: str) -> str:
