@@ -46,7 +46,7 @@ from search.files import replace_file
 from search.types import InputSize, Latency, stable_hash
 
 WARM_UP_S = 0.1
-LIMIT_S = 1.2
+LIMIT_S = 0.9
 PATIENCE = 5
 """Where blocks are discarded, the limit is so many times as long."""
 PAUSE_S = 0.1
@@ -57,7 +57,8 @@ MIN_BLOCKS = 3
 TOLERANCE = 0.02
 """Repeat until the median's 95 % interval is within ±2 % of it, or a limit is reached."""
 DRIFT = 0.05
-"""A block is discarded where the reference beside it is slower than at rest by more than this share."""
+"""A block is discarded where the reference beside it is slower than at rest by more than this share. Up to there its
+times are divided by the reference's drift: the machine's own speed wanders by some per cent from minute to minute."""
 AGREEMENT = 0.05
 """Blocks agree whose medians are at most this share above that of the second fastest."""
 
@@ -184,13 +185,13 @@ def interleaved(
     start, before = time.perf_counter(), reference.block_ms()
     while True:
         times, after = time_block(run, clock), reference.block_ms()
-        beside = max(before, after)
+        beside, mean = max(before, after), (before + after) / 2
         if reference.drift(beside) < -DRIFT:  # never was the machine at rest before
             reference.learn(beside)
             blocks.discarded += blocks.kept
             blocks.kept = []
         if reference.drift(beside) <= DRIFT and not load.is_crowded():
-            blocks.kept.append(times)
+            blocks.kept.append([time_ms / (1 + reference.drift(mean)) for time_ms in times])
         else:
             blocks.discarded.append(times)
             time.sleep(PAUSE_S)
