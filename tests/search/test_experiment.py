@@ -324,11 +324,18 @@ def test_the_spec_holds_every_default_that_a_trial_depends_on(base):
     assert spec["budget"] == {
         "params_m": {"max": 1.0},
         "macs_g": {"max": 2.0, "at": [320, 240]},
-        "latency_ms": {"max": 30.0, "at": [96, 64]},
+        "latency_ms": {"max": 30.0, "at": [96, 64], "runtime": "torch", "device": "cpu"},
         "peak_mem_mib": {},
         "threads": 1,
     }
-    assert spec["search"] == {"sampler": "auto", "trials": 48, "seed": 0, "generation": 12}
+    assert spec["search"] == {
+        "sampler": "auto",
+        "trials": 48,
+        "seed": 0,
+        "generation": 12,
+        "enqueue": [],
+        "replicates": 0,
+    }
     assert spec["proxy"]["learning_rate"] == 0.004
     assert spec["execution"] == {"workers": "auto"}
 
