@@ -337,7 +337,7 @@ def test_the_spec_holds_every_default_that_a_trial_depends_on(base):
         "replicates": 0,
     }
     assert spec["proxy"]["learning_rate"] == 0.004
-    assert spec["execution"] == {"workers": "auto"}
+    assert spec["execution"] == {"workers": "auto", "engine": "pool", "timeout_s": "auto", "asynchronous": False}
 
 
 def test_yaml_of_many_hands_is_read_alike(tmp_path):
