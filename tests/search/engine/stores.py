@@ -9,11 +9,17 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
-import psycopg
-
 PASSWORD = f"not-to-be-seen-{secrets.token_hex(8)}"
+
+
+def why_no_postgres() -> str | None:
+    """Say what a test of PostgreSQL lacks here; None: nothing."""
+    if find_spec("psycopg") is None:
+        return "psycopg is not installed here (pip install 'hfir-search[postgres]')"
+    return None if postgres_programs() else "PostgreSQL is not installed here (apt-get install postgresql)"
 
 
 def postgres_programs() -> Path | None:
@@ -50,6 +56,8 @@ def postgres_server(programs: Path) -> Iterator[str]:
 
 def new_database(host: str) -> str:
     """Make an empty database; return its URL."""
+    import psycopg
+
     name = f"d{secrets.token_hex(6)}"
     with psycopg.connect(host=host, user="hfir", password=PASSWORD, dbname="postgres", autocommit=True) as server:
         server.execute(f"create database {name}".encode())

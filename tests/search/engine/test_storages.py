@@ -20,7 +20,7 @@ from search.store import JOURNAL, LOCK, POINTER, RunStore, holding, is_held, not
 from search.store.places import checked_url, shown
 from search.types import Cost, Genotype, InputError, Measurement, StoreError, TrialState
 
-from .stores import PASSWORD, new_database, postgres_programs, postgres_server
+from .stores import PASSWORD, new_database, postgres_programs, postgres_server, why_no_postgres
 
 COST = Cost(params_m=0.1, params_train_m=0.2, params_active_m=0.1, macs_g=1.5, macs_at="64x64")
 MEASUREMENT = Measurement(
@@ -31,9 +31,10 @@ Open = Callable[..., RunStore]
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
+    if lacking := why_no_postgres():
+        pytest.skip(lacking)
     programs = postgres_programs()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed here (apt-get install postgresql)")
+    assert programs is not None
     with postgres_server(programs) as host:
         yield host
 
