@@ -4,6 +4,8 @@
 # Both build their own environment in .venv. Another Python: make search PYTHON=python3.12
 PYTHON ?= python3
 SPACE ?= spaces/efficient.yaml
+# One process a core, each computing on one thread.
+TESTS ?= -n auto --dist worksteal
 BIN := .venv/bin
 
 .PHONY: search test setup clean
@@ -12,7 +14,7 @@ search: .venv/installed
 	$(BIN)/hfir-search run $(SPACE)
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest $(TESTS)
 
 setup: .venv/installed
 

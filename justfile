@@ -29,8 +29,8 @@ types:
 imports:
     lint-imports
 
-# Tests
-test *args:
+# Tests, one process a core
+test *args='-n auto --dist worksteal':
     python -m pytest {{args}}
 
 # The main job in its smallest honest form, in a folder of its own

@@ -51,9 +51,9 @@ PATIENCE = 5
 """Where blocks are discarded, the limit is so many times as long."""
 PAUSE_S = 0.1
 """After a discarded block, wait so long before the next."""
-MIN_PASSES, MAX_PASSES = 15, 1000
+MIN_PASSES, MAX_PASSES = 9, 1000
 MIN_BLOCKS = 3
-"""So many blocks must agree."""
+"""So many blocks must agree. Each has three passes at least, so slow networks are trusted after three blocks."""
 TOLERANCE = 0.02
 """Repeat until the median's 95 % interval is within ±2 % of it, or a limit is reached."""
 DRIFT = 0.05

@@ -48,9 +48,9 @@ class Quiet:
 
 @pytest.fixture(autouse=True)
 def steady_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of five passes of exactly 2 ms, no neighbours, and no waiting, where a test asks for a script."""
+    """Blocks of three passes of exactly 2 ms, no neighbours, and no waiting, where a test asks for a script."""
     if "scripted" in request.node.name:
-        monkeypatch.setattr(latency, "time_block", lambda run, clock: [2.0] * 5)
+        monkeypatch.setattr(latency, "time_block", lambda run, clock: [2.0] * 3)
         monkeypatch.setattr(latency, "PAUSE_S", 0.0)
         monkeypatch.setattr(latency, "Load", Quiet)
 
@@ -139,9 +139,9 @@ def test_blocks_that_do_not_agree_are_no_figure_to_trust():
 
 def test_enough_needs_blocks_and_passes_and_a_narrow_interval(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(latency, "TOLERANCE", 0.02)
-    assert not Blocks(kept=[[1.0] * 3] * 4).is_enough()  # 12 passes
+    assert not Blocks(kept=[[1.0] * 2] * 4).is_enough()  # 8 passes
     assert not Blocks(kept=[[1.0] * 100] * 2).is_enough()  # two blocks
-    assert Blocks(kept=[[1.0] * 5] * 3).is_enough()
+    assert Blocks(kept=[[1.0] * 3] * 3).is_enough()
     assert not Blocks(kept=[[0.9, 0.9, 1.0, 1.1, 1.1]] * 3).is_enough()  # they agree, but ±2 % is not reached
 
 
