@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import optuna
 import pandas as pd
 from rich.console import Console
 from rich.progress import track
@@ -24,13 +25,13 @@ from search.tabular import Course, Table, bench, load_table
 from search.tabular.benchmark import FULL, HALVING, SCHEDULERS, at_trained
 from search.tabular.fidelity import Fidelity, fidelity_of
 from search.tabular.figure import draw_courses, draw_fidelity
+from search.tabular.plain import PLAIN, bench_plain
 from search.tabular.summary import Contender, behind_chance, contenders, marks_up_to, mean_of, saving
 from search.types import InputError
 
-DEFAULT_SAMPLERS = tuple(name for name in SAMPLERS if name != "gp")
+CONTENDERS = (*SAMPLERS, PLAIN)
+DEFAULT_CONTENDERS = tuple(name for name in CONTENDERS if name != "gp")
 """All that answer within milliseconds; gp takes a second a proposal, and is asked for by name."""
-BASELINE = "tpe-default"
-"""What Optuna takes by itself for several objectives: `auto` is held against it with every candidate fully trained."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def bench_samplers(
     Raises:
         InputError: If a name is unknown, or a package is missing.
     """
-    names = _names(samplers, SAMPLERS, DEFAULT_SAMPLERS, "--samplers")
+    names = _names(samplers, CONTENDERS, DEFAULT_CONTENDERS, "--samplers")
     ways = _names(schedulers, SCHEDULERS, SCHEDULERS, "--schedulers")
     table = _load(table_name)
     if len(table.steps) == 1:
@@ -87,7 +88,7 @@ def bench_samplers(
             limits=tuple(limits.items()),
         )
         for name in names
-        for way in ways
+        for way in (ways if name in SAMPLERS else (FULL,))
         for seed in range(seeds)
     ]
     found = contenders(_done(jobs, workers))
@@ -104,8 +105,12 @@ def bench_samplers(
 
 def run_job(job: BenchJob) -> Course:
     """Run one search; what a worker does."""
+    table = _load(job.table)
+    if job.sampler == PLAIN:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        return bench_plain(table, seed=job.seed, evaluations=job.evaluations, limits=dict(job.limits))
     return bench(
-        _load(job.table),
+        table,
         sampler=job.sampler,
         scheduler=job.scheduler,
         seed=job.seed,
@@ -179,10 +184,10 @@ def _conditions(table: Table, found: Sequence[Contender], limits: Mapping[str, f
 
 
 def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
-    """Say how `auto` stands to chance, and to what Optuna does by itself with full trainings."""
+    """Say how `auto` stands to chance, and to an Optuna study as it comes, with full trainings."""
     by_name = {(c.sampler, c.scheduler): c for c in found}
     lines: list[str] = []
-    chance, base = by_name.get(("random", FULL)), by_name.get((BASELINE, FULL))
+    chance, plain = by_name.get(("random", FULL)), by_name.get((PLAIN, FULL))
     auto = by_name.get(("auto", FULL))
     if auto is not None and chance is not None and evaluations >= 20:
         behind = behind_chance(auto, chance, evaluations)
@@ -195,16 +200,18 @@ def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
         )
     for way in (FULL, HALVING):
         one = by_name.get(("auto", way))
-        if one is not None and base is not None:
-            saved = saving(one, base)
-            reached = f"the share {saved.share:.3f} that {BASELINE} reaches at its end in half of the seeds"
-            lines.append(
-                f"{one.label} needs {saved.steps:,.0f} steps for {reached}, which needs {saved.other_steps:,.0f}: "
-                f"{saved.ratio:.2f} of them (medians)."
-                if np.isfinite(saved.steps)
-                else f"{one.label} does not reach {reached}, in half of its own."
-            )
+        if one is not None and plain is not None:
+            lines += [_saving_words(one, plain, mark) for mark in marks_up_to(evaluations)]
     return lines
+
+
+def _saving_words(one: Contender, plain: Contender, trials: int) -> str:
+    saved = saving(one, plain, trials)
+    reached = f"the share {saved.share:.3f} that {trials} trials of an Optuna study as it comes reach"
+    if not np.isfinite(saved.steps):
+        return f"{one.label} does not come to {reached}, in half of its searches."
+    spent = f"{saved.steps:,.0f} steps, that study {saved.other_steps:,.0f}"
+    return f"{one.label} needs for {reached} {spent}: {saved.ratio:.2f} of them (medians)."
 
 
 def _fidelity_sheet(table: Table, fidelity: Fidelity) -> Sheet:

@@ -74,10 +74,10 @@ def marks_up_to(evaluations: int) -> tuple[int, ...]:
 
 
 class Saving(NamedTuple):
-    """How few of another's steps a contender needs for what that one reached in the end."""
+    """How few of another's steps a contender needs for what that one reached."""
 
     share: float
-    """The other's median share at its end."""
+    """The other's median share after its so many candidates."""
     steps: float
     """Median of the contender's steps to that share; infinite where half of its searches never reach it."""
     other_steps: float
@@ -89,17 +89,17 @@ class Saving(NamedTuple):
         return self.steps / self.other_steps if np.isfinite(self.other_steps) else float("nan")
 
 
-def saving(one: Contender, other: Contender) -> Saving:
-    """Say how many training steps one contender needs for the hypervolume that another ends with.
+def saving(one: Contender, other: Contender, trained: int) -> Saving:
+    """Say how many training steps one contender needs for the hypervolume that another reaches with so many candidates.
 
-    The hypervolume is the median over the other's searches at their end, so that half of them reach it.
+    The hypervolume is the median over the other's searches, so that half of them reach it.
     """
-    share = _median([course.shares[-1] for course in other.courses])
+    share = _median(other.shares_at(trained))
     steps = [_median([steps_to(course, share) for course in each.courses]) for each in (one, other)]
     return Saving(share, *steps)
 
 
-def _median(values: Sequence[float]) -> float:
+def _median(values: Sequence[float] | Floats) -> float:
     """Return the lower median: a value that occurs, so that infinities are not averaged."""
     return float(np.quantile(values, 0.5, method="lower"))
 

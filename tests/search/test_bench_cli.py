@@ -21,7 +21,7 @@ def call(*words: str):
 
 def test_it_prints_shares_and_writes_a_table_and_a_figure(tmp_path: Path):
     result = call(
-        "--samplers", "auto,random,tpe-default", "--seeds", "2", "--evaluations", "21", "--out", str(tmp_path / "new")
+        "--samplers", "auto,random,optuna", "--seeds", "2", "--evaluations", "21", "--out", str(tmp_path / "new")
     )
     assert result.exit_code == 0, result.output
     assert "Share of the true front's hypervolume" in result.output
@@ -29,7 +29,7 @@ def test_it_prints_shares_and_writes_a_table_and_a_figure(tmp_path: Path):
     assert "random search" in result.output
     assert "auto needs" in result.output
     frame = pd.read_csv(tmp_path / "new" / "nb201-cifar10.csv")
-    assert set(frame["sampler"]) == {"auto", "random", "tpe-default"}
+    assert set(frame["sampler"]) == {"auto", "random", "optuna"}
     assert sorted(frame["trained"].unique()) == [5, 10, 15, 20, 21]
     assert frame["share"].between(0, 1).all()
     assert frame.groupby(["sampler", "seed"])["share"].apply(lambda s: s.is_monotonic_increasing).all()

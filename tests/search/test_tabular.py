@@ -21,6 +21,7 @@ from search.tabular.figure import draw_courses, draw_fidelity
 from search.tabular.nb201 import OPERATIONS, _PlainUnpickler
 from search.tabular.ours import FOLDER, load_ours
 from search.tabular.packing import pack
+from search.tabular.plain import bench_plain
 from search.tabular.summary import Contender, behind_chance, contenders, marks_up_to, mean_of, saving
 from search.types import EvaluationError, Genotype, InputError
 
@@ -134,6 +135,18 @@ def test_auto_is_ahead_of_chance(table: Table):
     assert auto > chance
 
 
+def test_a_plain_study_trains_again_what_it_proposes_again_and_pays_for_what_is_over(table: Table):
+    course = bench_plain(table, seed=0, evaluations=90)
+    assert course == bench_plain(table, seed=0, evaluations=90)
+    assert (course.trained[-1], course.steps[-1], course.considered) == (90, 90 * 40, 90)  # of a space of 64 points
+    assert list(course.shares) == sorted(course.shares)
+    assert course.shares[-1] < 1.0  # 64 distinct points would be the whole front
+    limits = {"macs_g": float(np.quantile(table.costs["macs_g"], 0.3))}
+    limited = bench_plain(table, seed=0, evaluations=20, limits=limits)
+    assert limited.trained[-1] == 20
+    assert limited.shares.count(limited.shares[-1]) > 1
+
+
 # -- what many searches say --------------------------------------------------------------------------
 
 
@@ -156,16 +169,17 @@ def test_shares_and_steps_are_read_off_a_course():
     assert [steps_to(made, share) for share in (0.4, 0.5, 0.95)] == [20, 40, np.inf]
 
 
-def test_a_saving_compares_steps_to_what_the_other_ends_with():
+def test_a_saving_compares_steps_to_what_the_other_reaches():
     fast, slow = (
         Contender(sampler=name, scheduler="full", courses=tuple(course(name, s, shares) for s in range(3)))
         for name, shares in (("fast", (0.2, 0.8, 0.9)), ("slow", (0.1, 0.2, 0.8)))
     )
-    assert saving(fast, slow) == (0.8, 20.0, 30.0)
-    assert saving(fast, slow).ratio == pytest.approx(2 / 3)
-    assert np.isinf(saving(slow, fast).steps)
+    assert saving(fast, slow, 3) == (0.8, 20.0, 30.0)
+    assert saving(fast, slow, 2) == (0.2, 10.0, 20.0)
+    assert saving(fast, slow, 3).ratio == pytest.approx(2 / 3)
+    assert np.isinf(saving(slow, fast, 3).steps)
     mixed = Contender(sampler="m", scheduler="full", courses=(course("m", 0, (0.1, 0.5)), course("m", 1, (0.1, 0.6))))
-    assert saving(mixed, mixed) == (0.5, 20.0, 20.0)
+    assert saving(mixed, mixed, 2) == (0.5, 20.0, 20.0)
 
 
 def test_falling_behind_chance_is_told_from_twenty_candidates_on():
