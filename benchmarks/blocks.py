@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hfir.blocks.attention import WAGFFN, WindowAttention
-from hfir.blocks.conv import depthwise, pointwise
+from hfir.blocks.conv import Depthwise, pointwise
 from hfir.blocks.large_kernel import RepLargeKernel
 from hfir.blocks.moe import ExpertBank, Flow, MoEX
 from hfir.config import MoEConfig
@@ -76,7 +76,7 @@ class DenseExpert(nn.Module):
 def large_kernel(kernel_size: int, side: int, channels: int = 64) -> dict[str, Run]:
     """Return the fused kernel, the training form, its branches run one by one, and a plain convolution."""
     x, rep = image(1, channels, side, side), RepLargeKernel(channels, kernel_size).eval()
-    fused, plain = depthwise(channels, kernel_size), depthwise(channels, kernel_size)
+    fused, plain = Depthwise(channels, kernel_size), Depthwise(channels, kernel_size)
     fused.load_state_dict(rep.folded())
 
     def by_branches() -> Tensor:

@@ -11,7 +11,7 @@ from einops import rearrange, repeat
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from hfir.blocks.conv import Pointwise, depthwise
+from hfir.blocks.conv import Depthwise, Pointwise
 from hfir.blocks.ffn import GatedFFN
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
@@ -159,7 +159,7 @@ class TransposedAttention(nn.Module):
     def __init__(self, channels: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Sequential(Pointwise(channels, 3 * channels), depthwise(3 * channels, 3))
+        self.qkv = nn.Sequential(Pointwise(channels, 3 * channels), Depthwise(3 * channels, 3))
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.project = Pointwise(channels, channels)
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hfir.blocks.conv import Pointwise, depthwise
+from hfir.blocks.conv import Depthwise, Pointwise
 from hfir.blocks.gating import Gate
 from hfir.blocks.sampling import places, sample
 
@@ -26,9 +26,9 @@ class DeformableMix(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        plain = depthwise(channels, 3)
+        plain = Depthwise(channels, 3)
         self.weight, self.bias = plain.weight, plain.bias
-        self.look = depthwise(channels, 3)
+        self.look = Depthwise(channels, 3)
         self.moves = Pointwise(channels, 2 * _TAPS)
         nn.init.zeros_(self.moves.weight)
         if self.moves.bias is not None:

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hfir.blocks.conv import Pointwise, depthwise
+from hfir.blocks.conv import Depthwise, Pointwise
 
 
 def gated_width(channels: int, expansion: float) -> int:
@@ -33,7 +33,7 @@ class GatedFFN(nn.Module):
         super().__init__()
         half = gated_width(channels, expansion)
         self.expand = Pointwise(channels, 2 * half)
-        self.look = depthwise(2 * half, 3)
+        self.look = Depthwise(2 * half, 3)
         self.project = Pointwise(half, channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:

@@ -13,6 +13,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import depthwise
 from hfir.blocks.gating import Gate
 from hfir.config import DFT_PX as PATCH
 
@@ -55,7 +56,7 @@ class FreqSplitGate(nn.Module):
     def blur(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the smooth band of `x`; borders are replicated, which is legal for any size."""
         edge = self.kernel_size // 2
-        return F.conv2d(F.pad(x, (edge,) * 4, mode="replicate"), self.kernel(), groups=x.shape[1])
+        return depthwise(F.pad(x, (edge,) * 4, mode="replicate"), self.kernel(), None, padding=0)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Bands:
         """Return the gated bands, each shaped like `x`."""

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hfir.blocks.conv import Pointwise, depthwise
+from hfir.blocks.conv import Depthwise, Pointwise
 
 OPEN_BIAS = 2.0
 
@@ -24,7 +24,7 @@ class Gate(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, kernel_size: int = 1, bias: float = OPEN_BIAS) -> None:
         super().__init__()
-        self.conv = Pointwise(in_channels, channels) if kernel_size == 1 else depthwise(channels, kernel_size)
+        self.conv = Pointwise(in_channels, channels) if kernel_size == 1 else Depthwise(channels, kernel_size)
         nn.init.zeros_(self.conv.weight)
         nn.init.constant_(_bias(self.conv), bias)
 

@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from hfir.blocks.conv import depthwise
+from hfir.blocks.conv import Depthwise, depthwise
 from hfir.config import LargeKernelConfig, NAFConfig
 
 
 def naf_mixer(channels: int, config: NAFConfig, *, fused: bool) -> nn.Module:
     """Return the 3×3 depth-wise convolution of a NAF block; there is nothing in it to fuse."""
-    return depthwise(channels, 3)
+    return Depthwise(channels, 3)
 
 
 def large_kernel_mixer(channels: int, config: LargeKernelConfig, *, fused: bool) -> nn.Module:
     """Return a K×K depth-wise convolution: branches while they train, one kernel in the deploy form."""
     if config.reparam and not fused:
         return RepLargeKernel(channels, config.kernel_size)
-    return depthwise(channels, config.kernel_size)
+    return Depthwise(channels, config.kernel_size)
 
 
 class RepLargeKernel(nn.Module):
@@ -40,7 +40,7 @@ class RepLargeKernel(nn.Module):
     def __init__(self, channels: int, kernel_size: int) -> None:
         super().__init__()
         self.channels, self.kernel_size = channels, kernel_size
-        full = depthwise(channels, kernel_size)
+        full = Depthwise(channels, kernel_size)
         self.full = full.weight
         self.bias = nn.Parameter(torch.zeros(channels))
         self.inner = nn.ParameterDict({str(k): _small(channels, k) for k in range(3, kernel_size, 2)})
@@ -59,7 +59,7 @@ class RepLargeKernel(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the sum of all branches of `x`."""
-        return F.conv2d(x, self.merged_kernel(), self.bias, padding=self.kernel_size // 2, groups=self.channels)
+        return depthwise(x, self.merged_kernel(), self.bias, padding=self.kernel_size // 2)
 
     def folded(self) -> dict[str, Tensor]:
         """Return weight and bias of the equivalent plain convolution, folded in fp64."""
