@@ -35,7 +35,7 @@ def story(study: Study) -> list[tuple[Any, ...]]:
             t.key,
             t.seed,
             t.generation,
-            t.reason,
+            "" if t.state is TrialState.COMPLETE else t.reason,  # there, a doubt about a latency is the machine's
             tuple((m.step, m.psnr_db, m.ssim, m.loss, m.psnr_per_image_db) for m in t.measurements),
         )
         for t in study.trials
