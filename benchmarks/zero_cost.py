@@ -3,6 +3,7 @@
     python benchmarks/zero_cost.py              # scores 288 networks x 2 seeds, 2 minutes, and prints the table
     python benchmarks/zero_cost.py --write      # the same, and keeps the scores in search/tabular/data/ours.parquet
     python benchmarks/zero_cost.py --stored     # prints the table from what is kept there, without the seconds
+    python benchmarks/zero_cost.py --bounds     # what screening gains by a score that knows the truth, and by costs
 
 Each network is scored as the search would: from the first weights that it was trained from, and on the first batch of
 its training. `hfir-search bench-samplers ours --screening synflow:4` then answers what screening by a score gains.
@@ -27,12 +28,17 @@ from search.evaluation.zero_cost import SCORES, proxy_batch
 from search.experiment import load_experiment
 from search.files import replace_file
 from search.pareto import Floats
-from search.tabular import Table, load_table
+from search.schedulers import Screening
+from search.tabular import Table, bench, load_table
 from search.tabular.fidelity import Agreement, agreement
 from search.tabular.ours import FOLDER, NAME
+from search.tabular.summary import mean_of
 from search.tasks.dataset import embedded_task
 from search.tasks.degradations import DEGRADATIONS
 from search.types import stable_hash
+
+SEEDS = 12
+"""Searches behind each figure of `bounds`."""
 
 
 def main() -> int:
@@ -40,8 +46,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep the scores in the table that ships")
     parser.add_argument("--stored", action="store_true", help="take the scores from the table")
+    parser.add_argument("--bounds", action="store_true", help="screen random proposals by the truth, and by costs")
     arguments = parser.parse_args()
     table = load_table(NAME)
+    if arguments.bounds:
+        print(bounds(table).to_string(index=False))
+        return 0
     seconds: Mapping[str, float] = {}
     scores = table.scores
     if not arguments.stored:
@@ -79,7 +89,7 @@ def keep(table: Table, scores: Mapping[str, Floats]) -> None:
     """Write the scores into the table's file, one column each, the same in all rows of a network and seed."""
     path = FOLDER / f"{NAME}.parquet"
     frame = pd.read_parquet(path)
-    rows = frame["key"].map(dict(table.row_of)).to_numpy()
+    rows = np.array([table.row_of[key] for key in frame["key"]])
     for name, values in scores.items():
         frame[name] = values[rows, frame["seed"].to_numpy()]
     buffer = BytesIO()
@@ -90,8 +100,9 @@ def keep(table: Table, scores: Mapping[str, Floats]) -> None:
 def comparison(table: Table, scores: Mapping[str, Floats], seconds: Mapping[str, float]) -> pd.DataFrame:
     """Return tau with the true quality (mean over the seeds at the last rung), one row for each thing to order by.
 
-    What depends on a seed is taken under the first one, as a search would see it. The seconds are means: of a score by
-    the clock, and of training up to a rung as the table tells it.
+    What depends on a seed is taken under the first one, as a search would see it. `beyond MACs` is Kendall's partial
+    tau over all networks, MACs held constant: near 0 for what tells no more than they do. The seconds are means: of a
+    score by the clock, and of training up to a rung as the table tells it.
     """
     levels = np.array([dict(g.values)["levels"] for g in _points(table)])
     best = table.true_quality >= np.quantile(table.true_quality, 2 / 3)
@@ -107,8 +118,36 @@ def comparison(table: Table, scores: Mapping[str, Floats], seconds: Mapping[str,
     rows: list[dict[str, Any]] = []
     for name, values, took in orders:
         taus = {title: _words(agreement(values[mask], table.true_quality[mask])) for title, mask in among.items()}
-        rows.append({"order by": name, **taus, "s": f"{took:.3g}"})
+        beyond = "" if name == "macs_g" else f"{_beyond(values, table.true_quality, table.costs['macs_g']):.2f}"
+        rows.append({"order by": name, **taus, "beyond MACs": beyond, "s": f"{took:.3g}"})
     return pd.DataFrame(rows)
+
+
+def bounds(table: Table) -> pd.DataFrame:
+    """Return the share of the front's volume that random proposals reach, one of four trained, by what is no score.
+
+    The truth is the most that a score could gain under this rule; costs are what it has to beat.
+    """
+    figures = {"truth": table.true_quality, "params_m": table.costs["params_m"], "macs_g": table.costs["macs_g"]}
+    known = replace(table, scores={name: np.stack([v, v], axis=1) for name, v in figures.items()})
+    rows: list[dict[str, Any]] = []
+    for screening in (None, *(Screening(score=name, of=4) for name in figures)):
+        row: dict[str, Any] = {"screened by": "nothing" if screening is None else screening.score}
+        for count in (24, 48):
+            shares = [
+                bench(known, sampler="random", seed=s, evaluations=count, generation=12, screening=screening).shares[-1]
+                for s in range(SEEDS)
+            ]
+            mean = mean_of(np.array(shares))
+            row[f"{count} trained"] = f"{mean.mean:.3f} ({mean.low:.3f} … {mean.high:.3f})"
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _beyond(one: Floats, other: Floats, known: Floats) -> float:
+    """Return Kendall's partial tau of two figures, a third held constant (Kendall, 1942)."""
+    a, b, c = agreement(one, other).tau, agreement(one, known).tau, agreement(other, known).tau
+    return (a - b * c) / np.sqrt((1 - b**2) * (1 - c**2))
 
 
 def _points(table: Table) -> list[Any]:
