@@ -125,6 +125,8 @@ class TrialState(StrEnum):
     """Trained through the last rung. Only these can be on the front."""
     STOPPED = "STOPPED"
     """Left behind by the scheduler at a rung."""
+    SCREENED = "SCREENED"
+    """Within the budget, but left behind by its zero-cost score before the first rung: never trained."""
     INFEASIBLE = "INFEASIBLE"
     """Over a limit of the budget, or not a legal network: never trained."""
     DUPLICATE = "DUPLICATE"
@@ -329,6 +331,8 @@ class Trial:
     config: Mapping[str, Any] | None = None
     """The network as `HFIRConfig.to_dict()` gives it; None where the genotype decodes to none."""
     cost: Cost | None = None
+    scores: Mapping[str, float] = field(default_factory=lambda: {})
+    """What the untrained network says of itself, by the score's name; higher is better. Empty without screening."""
     measurements: tuple[Measurement, ...] = ()
     reason: str = ""
     """Why the candidate is in its state, in one line; empty for RUNNING and COMPLETE."""

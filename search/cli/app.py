@@ -696,6 +696,10 @@ def bench_samplers(
         float | None,
         typer.Option(metavar="QUANTILE", help="Limit the cost to this quantile of the table's.", min=0.01, max=1.0),
     ] = None,
+    screening: Annotated[
+        str,
+        typer.Option(metavar="SCORE:OF", help="Also search with screening, e.g. naswot:4; several by commas."),
+    ] = "",
     workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
 ) -> None:
@@ -712,6 +716,7 @@ def bench_samplers(
             evaluations=evaluations,
             generation=generation,
             within=within,
+            screening=screening,
             workers=workers or default_workers(),
             out=out,
         )

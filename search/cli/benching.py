@@ -21,6 +21,7 @@ from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.report.figures import render
 from search.report.tables import write_atomically
 from search.samplers import SAMPLERS
+from search.schedulers import Screening
 from search.tabular import Course, Table, bench, load_table
 from search.tabular.benchmark import FULL, HALVING, SCHEDULERS, at_trained
 from search.tabular.fidelity import Fidelity, fidelity_of
@@ -45,6 +46,7 @@ class BenchJob:
     evaluations: int
     generation: int
     limits: tuple[tuple[str, float], ...]
+    screening: Screening | None
 
 
 def bench_samplers(
@@ -57,6 +59,7 @@ def bench_samplers(
     evaluations: int,
     generation: int,
     within: float | None,
+    screening: str,
     workers: int,
     out: Path,
 ) -> None:
@@ -68,6 +71,7 @@ def bench_samplers(
     names = _names(samplers, CONTENDERS, DEFAULT_CONTENDERS, "--samplers")
     ways = _names(schedulers, SCHEDULERS, SCHEDULERS, "--schedulers")
     table = _load(table_name)
+    screenings = (None, *_screenings(screening, table))
     if len(table.steps) == 1:
         ways = (FULL,)
     limits = {} if within is None else {table.cost: float(np.quantile(table.costs[table.cost], within))}
@@ -86,9 +90,11 @@ def bench_samplers(
             evaluations=evaluations,
             generation=generation,
             limits=tuple(limits.items()),
+            screening=screen,
         )
         for name in names
         for way in (ways if name in SAMPLERS else (FULL,))
+        for screen in (screenings if name in SAMPLERS else (None,))
         for seed in range(seeds)
     ]
     found = contenders(_done(jobs, workers))
@@ -117,6 +123,7 @@ def run_job(job: BenchJob) -> Course:
         evaluations=job.evaluations,
         generation=job.generation,
         limits=dict(job.limits),
+        screening=job.screening,
     )
 
 
@@ -159,6 +166,20 @@ def _names(text: str, known: Sequence[str], default: Sequence[str], option: str)
     return names
 
 
+def _screenings(text: str, table: Table) -> tuple[Screening, ...]:
+    """Read what screenings are asked for, e.g. `synflow:4,naswot:2`."""
+    found: list[Screening] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        score, _, of = part.partition(":")
+        if not of.isdecimal() or int(of) < 2:
+            raise InputError(f"--screening {part}: not a score and a number.\n  Write SCORE:OF, OF >= 2: synflow:4.")
+        if score not in table.scores:
+            known = ", ".join(table.scores) or "none"
+            raise InputError(f"--screening {part}: table {table.name} has no score {score}.\n  It has {known}.")
+        found.append(Screening(score=score, of=int(of)))
+    return tuple(found)
+
+
 # -- what is printed -----------------------------------------------------------------------------------
 
 
@@ -185,7 +206,7 @@ def _conditions(table: Table, found: Sequence[Contender], limits: Mapping[str, f
 
 def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
     """Say how `auto` stands to chance, and to an Optuna study as it comes, with full trainings."""
-    by_name = {(c.sampler, c.scheduler): c for c in found}
+    by_name = {(c.sampler, c.scheduler): c for c in found if c.screening is None}
     lines: list[str] = []
     chance, plain = by_name.get(("random", FULL)), by_name.get((PLAIN, FULL))
     auto = by_name.get(("auto", FULL))
@@ -202,7 +223,17 @@ def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:
         one = by_name.get(("auto", way))
         if one is not None and plain is not None:
             lines += [_saving_words(one, plain, mark) for mark in marks_up_to(evaluations)]
-    return lines
+    screened = [c for c in found if c.screening is not None]
+    return lines + [_screened_words(c, by_name[c.sampler, c.scheduler], evaluations) for c in screened]
+
+
+def _screened_words(one: Contender, other: Contender, trained: int) -> str:
+    """Say what a screening gains over the same search without it."""
+    saved = saving(one, other, trained)
+    reached = f"the share {saved.share:.3f} that {other.label} ends with in half of the seeds"
+    if not np.isfinite(saved.steps):
+        return f"{one.label} does not reach {reached}, in half of its own."
+    return f"{one.label} needs {saved.ratio:.2f} of the steps for {reached} (medians)."
 
 
 def _saving_words(one: Contender, plain: Contender, trials: int) -> str:
@@ -281,6 +312,7 @@ def _records(found: Sequence[Contender], evaluations: int) -> list[dict[str, Any
                     {
                         "sampler": contender.sampler,
                         "scheduler": contender.scheduler,
+                        "screening": "" if contender.screening is None else str(contender.screening),
                         "seed": course.seed,
                         "trained": count,
                         "steps": max(steps, default=0),

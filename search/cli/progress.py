@@ -19,6 +19,7 @@ from search.experiment import Experiment
 from search.feasibility import expected_steps
 from search.pareto import pareto_front
 from search.report import funnel
+from search.report.status import counts_as_trained
 from search.study import Onlooker, Progress
 from search.types import Study, TrialState
 
@@ -88,13 +89,14 @@ def _status(progress: Progress, experiment: Experiment) -> Table:
     study = progress.study
     counts = funnel(study)
     grid = Table.grid(padding=(0, 3))
-    spent = len(study.in_state(TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED))
+    spent = sum(counts_as_trained(trial) for trial in study.trials)
     training = ", ".join(str(n) for n in sorted(progress.running)) or "none"
     grid.add_row(progress.phase, f"candidates {spent}/{experiment.search.trials}", f"in training: {training}")
     rejected = len(study.in_state(TrialState.INFEASIBLE))
+    screened = f", screened out {counts['screened']}" if counts["screened"] else ""
     grid.add_row(
         f"complete {counts['complete']}",
-        f"rejected before training {rejected}",
+        f"rejected before training {rejected}{screened}",
         f"duplicates {counts['duplicate']}, failed {counts['failed']}",
     )
     return grid

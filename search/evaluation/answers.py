@@ -18,6 +18,8 @@ class Admission:
         cost: As far as it was measured: the first limit that is missed ends the measuring.
         margins: For each limit that was checked, `value / limit - 1`; above 0 the candidate is over it.
         reason: Which limit is missed, with the figures; empty where the candidate is admitted.
+        scores: Of an admitted candidate where candidates are screened: what it says of itself untrained, by the
+            score's name; higher is better.
 
     A latency that is not to be trusted decides all the same: a neighbour only makes it longer, so one within its limit
     is within it, and one over it is rejected with its doubt in the reason. Both are said (`doubt`).
@@ -26,6 +28,7 @@ class Admission:
     cost: Cost
     margins: Mapping[str, float]
     reason: str
+    scores: Mapping[str, float] = field(default_factory=lambda: {})
 
     @property
     def doubt(self) -> str:

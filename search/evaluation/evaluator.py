@@ -27,6 +27,7 @@ from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, Refer
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
 from search.evaluation.references import measure_reference, train_reference, try_reference
+from search.evaluation.zero_cost import SCORES, proxy_batch
 from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
@@ -83,8 +84,10 @@ class ProxyEvaluator:
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
     """Measure what a candidate costs and hold it against the limits, cheapest figures first.
 
+    What keeps to them is scored, where the plan names a score.
+
     Raises:
-        EvaluationError: If one training step on noise is not finite.
+        EvaluationError: If one training step on noise is not finite, or a score.
     """
     config = HFIRConfig.from_dict(job.config)
     cost = _static_cost(config, plan.cost)
@@ -108,9 +111,19 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
             )
             cost = dataclasses.replace(cost, latency=latency)
             margins = _margins(plan.cost, cost)
+    scores: dict[str, float] = {}
     if not _over(margins):
         _survive_one_step(config, job)
-    return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins))
+        scores = _scored(plan, config, job)
+    return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins), scores=scores)
+
+
+def _scored(plan: EvaluationPlan, config: HFIRConfig, job: CandidateJob) -> dict[str, float]:
+    """Return the score that candidates are screened by, if they are, from the weights that it would start with."""
+    if plan.score is None:
+        return {}
+    batch = proxy_batch(plan.proxy, _data_in_the_midst(plan.task))
+    return {plan.score: SCORES[plan.score](config, batch, job.seed)}
 
 
 def remeasure(plan: EvaluationPlan, job: CandidateJob) -> Admission:

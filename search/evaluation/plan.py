@@ -8,6 +8,9 @@ from typing import Any
 from search.references.plan import ReferencePlan
 from search.types import InputSize
 
+SCORE_NAMES = ("synflow", "naswot", "grad_norm")
+"""Names in `search.evaluation.zero_cost.SCORES`, for those who do without torch."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPlan:
@@ -84,11 +87,19 @@ class ProxyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationPlan:
-    """All that a worker needs to measure and train any candidate of a run."""
+    """All that a worker needs to measure and train any candidate of a run.
+
+    Args:
+        task: Which photographs, and what is done to them.
+        cost: What is measured, and the limits.
+        proxy: How candidates are trained.
+        score: A name in `SCORE_NAMES` that admitted candidates are screened by; None for none.
+    """
 
     task: TaskPlan
     cost: CostPlan
     proxy: ProxyPlan
+    score: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

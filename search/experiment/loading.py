@@ -34,7 +34,7 @@ from search.experiment.sections import (
 from search.experiment.yaml_lines import Document, Origin, read_document
 from search.prediction import Predictor, predictor_to_json, read_predictor
 from search.references.plan import ReferencePlan
-from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum
+from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, Screening, one_stratum
 from search.space import SearchSpace
 from search.types import Genotype, InputError, stable_hash
 
@@ -108,7 +108,14 @@ class Experiment:
             data_seed=self.search.seed,
             routing_supervision=self.proxy.routing_supervision,
         )
-        return EvaluationPlan(task=task, cost=cost, proxy=proxy)
+        score = None if self.screening is None else self.screening.score
+        return EvaluationPlan(task=task, cost=cost, proxy=proxy, score=score)
+
+    @property
+    def screening(self) -> Screening | None:
+        """Which candidates are left behind untrained: `search.screening`."""
+        given = self.search.screening
+        return None if given is None else Screening(score=given.score, of=given.of)
 
     @property
     def ranking(self) -> Ranking:
@@ -122,8 +129,9 @@ class Experiment:
         """A hash of all that decides what a trial means. A run goes on only under the same identity.
 
         The number of trials, the workers, the latency classes and the references are left out: a run may be extended,
-        moved, chosen from anew, and compared with more. So is how promotions rank where it is the default, for runs
-        of older versions; of a predictor the contents count, and not where its file lies.
+        moved, chosen from anew, and compared with more. So are how promotions rank where it is the default, and the
+        screening where there is none, for runs of older versions; of a predictor the contents count, and not where its
+        file lies.
         """
         fixed = {key: self.spec[key] for key in ("task", "objectives", "proxy")}
         fixed["budget"] = _without_defaults(self.spec["budget"])
@@ -133,6 +141,8 @@ class Experiment:
         if self.predictor is not None:
             fixed["predictor"] = predictor_to_json(self.predictor)
         search = {key: self.spec["search"][key] for key in ("sampler", "seed", "generation")}
+        if self.screening is not None:
+            search["screening"] = self.spec["search"]["screening"]
         return stable_hash({**fixed, "search": search, "space": self.space.hash})
 
 

@@ -471,6 +471,17 @@ Seconds = Annotated[float, Field(gt=0), BeforeValidator(_seconds), WithJsonSchem
 Amount = Annotated[int, Field(ge=1), BeforeValidator(_amount), WithJsonSchema(_AMOUNT_SCHEMA)]
 
 
+class ScreeningSection(Section):
+    """Which of many candidates are trained, told by a score of the untrained network."""
+
+    score: Literal["synflow", "naswot", "grad_norm"] = Field(
+        description="The score is synflow, naswot or grad_norm: higher is taken for better."
+    )
+    of: int = Field(
+        default=4, ge=2, le=1000, description="Of each so many candidates within the budget one is trained, 2..1000."
+    )
+
+
 class SearchSection(Section):
     """How candidates are proposed, and how many are trained."""
 
@@ -508,6 +519,11 @@ class SearchSection(Section):
         le=100,
         description="Further seeds that each member of the front is trained with at the end, at most, until their "
         "order is clear, 0..100.",
+    )
+    screening: ScreeningSection | None = Field(
+        default=None,
+        description="Propose more candidates than are trained, and train the most promising: a map "
+        "{score: synflow | naswot | grad_norm, of: 2..1000}; left out, all within the budget are trained.",
     )
     enqueue: tuple[dict[str, Any], ...] = Field(
         default=(),

@@ -84,7 +84,7 @@ def write_bundle(
 def _chosen(study: Study, *, every: bool) -> Sequence[Trial]:
     if not every:
         return pareto_front(study.trials, study.objectives).members
-    rejected = (TrialState.DUPLICATE, TrialState.INFEASIBLE)
+    rejected = (TrialState.DUPLICATE, TrialState.INFEASIBLE, TrialState.SCREENED)
     return [t for t in study.trials if t.config is not None and t.cost is not None and t.state not in rejected]
 
 

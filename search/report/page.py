@@ -453,6 +453,7 @@ def _funnel(study: Study) -> list[Stage]:
         "duplicate": "the same network as an earlier one",
         "illegal": "no legal network",
         **{f"over_{name}": f"{_name(name)} over {_limit(name, value)}" for name, value in limits(study).items()},
+        "screened": "left behind untrained by their score",
         "trained": "trained",
         "stopped": "stopped early",
         "failed": f"failed ({failure_words(study)})",

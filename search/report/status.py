@@ -46,7 +46,7 @@ class RunStatus:
             included. None before the first proposal.
         trained_s: Seconds of training, summed over the candidates.
         states: Number of candidates in each state.
-        admitted: Candidates that count against `search.trials`.
+        admitted: Candidates that count against `search.trials`; those that are screened, from their first rung on.
         trials: `search.trials`; None where nothing is recorded yet.
         rungs: From the first one on.
         rejections: Candidates rejected before training, by reason; the most frequent first.
@@ -95,7 +95,7 @@ def read_status(folder: Path) -> RunStatus:
         elapsed_s=_elapsed_s(folder, running=bool(running)),
         trained_s=sum(t.last.elapsed_s for t in trials if t.last is not None),
         states={state.value: sum(t.state is state for t in trials) for state in TrialState},
-        admitted=sum(t.state not in (TrialState.INFEASIBLE, TrialState.DUPLICATE) for t in trials),
+        admitted=sum(counts_as_trained(t) for t in trials),
         trials=None if study is None else study.spec.get("search", {}).get("trials"),
         rungs=() if study is None else _rungs(study),
         rejections={} if study is None else _rejections(study),
@@ -103,6 +103,13 @@ def read_status(folder: Path) -> RunStatus:
         front=() if study is None else front_trials(study),
         command="" if running or study is None else _command(folder, study, finished=finished),
     )
+
+
+def counts_as_trained(trial: Trial) -> bool:
+    """Say whether a candidate counts against `search.trials`; one that may yet be screened out does not."""
+    if trial.state is TrialState.RUNNING and trial.scores:
+        return bool(trial.measurements)
+    return trial.state not in (TrialState.INFEASIBLE, TrialState.DUPLICATE, TrialState.SCREENED)
 
 
 def _was_extended(study: Study) -> bool:

@@ -47,7 +47,8 @@ COLUMNS: Mapping[str, Column] = {
     "state": Column(
         "string",
         "",
-        "COMPLETE, STOPPED, INFEASIBLE, DUPLICATE, FAILED or RUNNING; REFERENCE for what is no candidate of the search",
+        "COMPLETE, STOPPED, SCREENED, INFEASIBLE, DUPLICATE, FAILED or RUNNING; REFERENCE for what is no candidate of "
+        "the search",
     ),
     "reason": Column("string", "", "why it is in that state; what is doubtful about a COMPLETE one; empty otherwise"),
     "key": Column("string", "", "16 hexadecimal digits that name its point of the space"),
@@ -81,6 +82,12 @@ COLUMNS: Mapping[str, Column] = {
     "psnr_interval": Column("string", "", "what it is over: `seeds` or `images`"),
     "front_probability": Column(
         "float64", "", "that it is on the front, given how seeds scatter; missing where no candidate has two seeds"
+    ),
+    "score": Column(
+        "float64",
+        "",
+        "of the untrained network, by `search.screening.score`; higher is taken for better; missing without screening, "
+        "and where it is over the budget",
     ),
     "space.<name>": Column(
         None,
@@ -198,15 +205,15 @@ def write_atomically(path: Path, content: bytes) -> Path:
 def funnel(study: Study) -> dict[str, int]:
     """Count what became of the candidates.
 
-    `considered` is the sum of `duplicate`, `illegal`, the `over_<limit>`s, `stopped`, `complete`, `withdrawn`,
-    `failed` and `running`: each candidate ends in one of these. `trained` counts those that reached a rung,
-    wherever they ended. A candidate over two limits counts under the one that was looked at first.
+    `considered` is the sum of `duplicate`, `illegal`, the `over_<limit>`s, `screened`, `stopped`, `complete`,
+    `withdrawn`, `failed` and `running`: each candidate ends in one of these. `trained` counts those that reached a
+    rung, wherever they ended. A candidate over two limits counts under the one that was looked at first.
 
     Returns:
         Numbers of candidates, in the order of the pipeline; zeros included.
     """
     over = [f"over_{name}" for name in limits(study)]
-    stages = ["considered", "duplicate", "illegal", *over, "trained", "stopped", "complete", "withdrawn"]
+    stages = ["considered", "duplicate", "illegal", *over, "screened", "trained", "stopped", "complete", "withdrawn"]
     tally = dict.fromkeys([*stages, "failed", "running"], 0)
     for trial in study.trials:
         end = _end(study, trial)
@@ -270,6 +277,7 @@ def _trial_fields(trial: Trial) -> dict[str, Any]:
         "reason": trial.reason,
         "key": trial.key,
         "seed": trial.seed,
+        "score": next(iter(trial.scores.values()), None),
         "config": None if trial.config is None else json.dumps(dict(trial.config)),
     }
 
@@ -293,6 +301,7 @@ def _reference_fields(reference: Reference) -> dict[str, Any]:
         "trial": None,
         "name": reference.name,
         "state": REFERENCE,
+        "score": None,
         "reason": reference.reason or "; ".join(part for part in (reference.over, _doubt(reference)) if part),
         "key": None,
         "seed": None,

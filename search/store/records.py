@@ -12,7 +12,7 @@ from optuna.trial import FrozenTrial
 
 from search.types import Genotype, Study, Trial, TrialState, cost_from_json, measurement_from_json, replicate_from_json
 
-PROPOSAL, COST, OUTCOME = "proposal", "cost", "outcome"
+PROPOSAL, COST, SCORES, OUTCOME = "proposal", "cost", "scores", "outcome"
 MEASUREMENT = "measurement:"
 """An attribute for each rung, numbered from 0; runs begun before version 0.2 hold them in one, `measurements`."""
 FACT = "fact:"
@@ -25,10 +25,13 @@ OPTUNA_STATE = {
     TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE,
     TrialState.FAILED: optuna.trial.TrialState.FAIL,
     TrialState.STOPPED: optuna.trial.TrialState.PRUNED,
+    TrialState.SCREENED: optuna.trial.TrialState.PRUNED,
     TrialState.INFEASIBLE: optuna.trial.TrialState.PRUNED,
     TrialState.DUPLICATE: optuna.trial.TrialState.PRUNED,
 }
-"""What the sampler is told. A rejection is PRUNED with its constraints: TPE learns nothing from FAIL."""
+"""What the sampler is told. A rejection is PRUNED with its constraints: TPE learns nothing from FAIL. What was screened
+out is PRUNED with its constraints, all kept to: TPE then takes it for worse than any that was trained, other samplers
+learn its costs and no quality."""
 
 
 def study_of(folder: Path, study: optuna.Study) -> Study:
@@ -87,6 +90,7 @@ def trial_of(frozen: FrozenTrial, facts: Mapping[str, Any]) -> Trial:
         generation=proposal["generation"],
         config=proposal["config"],
         cost=cost_from_json(attributes[COST]) if COST in attributes else None,
+        scores=attributes.get(SCORES, {}),
         measurements=tuple(measurement_from_json(m) for m in _measurements(attributes)),
         reason=outcome.get("reason", ""),
         failure=outcome.get("failure", ""),

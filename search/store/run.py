@@ -37,6 +37,7 @@ from search.store.records import (
     OUTCOME,
     PRIOR,
     PROPOSAL,
+    SCORES,
     facts_of,
     is_recorded,
     study_of,
@@ -296,12 +297,23 @@ class RunStore:
         with self.together():
             self.optuna.add_trial(prior)
 
-    def record_cost(self, number: int, cost: Cost, margins: Mapping[str, float]) -> None:
-        """Keep what a candidate costs, and its margins as Optuna's constraints (feasible where all are <= 0)."""
+    def record_cost(
+        self, number: int, cost: Cost, margins: Mapping[str, float], scores: Mapping[str, float] | None = None
+    ) -> None:
+        """Keep what a candidate costs, and its margins as Optuna's constraints (feasible where all are <= 0).
+
+        Args:
+            number: The trial's.
+            cost: As far as it was measured.
+            margins: For each limit that was checked, `value / limit - 1`.
+            scores: What the untrained network says of itself, by the score's name.
+        """
         trial_id = self._trial_id(number)
         with self.together():
             for name, margin in margins.items():
                 self._storage.set_trial_system_attr(trial_id, f"constraints:{name}", margin)
+            if scores:
+                self._storage.set_trial_user_attr(trial_id, SCORES, dict(scores))
             self._storage.set_trial_user_attr(trial_id, COST, to_json(cost))
             self._read_again(number)
 

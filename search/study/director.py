@@ -22,9 +22,10 @@ from search.pareto import pareto_front
 from search.samplers import GivenPoint, Request, build_sampler, proposal_seed, propose
 from search.schedulers import WITHIN_LEVELS, promotions
 from search.store import REPLICATES, SETBACKS, RunStore, TrialIndex
+from search.study.generation import ADMITTED, PASSED, Generation, last_generation
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.patience import GROWTH, trained_since_growth
-from search.study.problem import Described, Problem, Ranked
+from search.study.problem import Described, Problem, Ranked, Screened
 from search.study.references import REFERENCE_KINDS, References
 from search.study.rules import Rules, failure_kind, is_retried
 from search.study.steps import Job, Kind, Step
@@ -55,9 +56,6 @@ SMALL_SPACE = 20_000
 SEED_PURPOSE = 100
 """From here on purposes of `proposal_seed` are further seeds of a trial, by its number."""
 
-ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
-"""States that cost one of `search.trials`."""
-
 
 class Director:
     """Decides a run's next step, and records what came of each.
@@ -82,6 +80,7 @@ class Director:
         rules: Rules | None = None,
     ) -> None:
         self.problem, self.store, self.rules = problem, store, rules or Rules()
+        self._screening = problem.screening if isinstance(problem, Screened) else None
         self._before_s = float(store.facts.get("elapsed_s", 0.0))
         self._begun = time.monotonic()
         self._references = references
@@ -111,6 +110,8 @@ class Director:
         may_propose = not self._is_spent() and not self._nothing_left()
         if may_propose and not self._is_closed():
             return Step(kind=Kind.PROPOSE, phase="proposing")
+        if self._generation().losers(self.problem.objectives):
+            return Step(kind=Kind.SCREEN, phase="screening")
         wanted = self._wanted()
         affordable = [] if wanted is None else self._affordable(*wanted)
         if wanted is not None and affordable:
@@ -211,9 +212,15 @@ class Director:
 
     def _is_closed(self) -> bool:
         """Say whether the last generation has all its candidates, so that they may be trained."""
-        members = _last_generation(self.store.index)
-        full = len(members) >= self.problem.search.generation
-        return full or self._is_spent() or any(t.measurements for t in members)
+        generation = self._generation()
+        full = generation.places >= self.problem.search.generation
+        return full or self._is_spent() or any(t.measurements for t in generation.members)
+
+    def _generation(self) -> Generation:
+        """Return the last generation; what was asked for by name is not screened."""
+        if self._screening is None:
+            return last_generation(self.store.index)
+        return last_generation(self.store.index, self._screening, {point.key for point in self._enqueued()})
 
     def _is_spent(self) -> bool:
         """Say whether the trials, the time or the steps are spent, so that nothing more is proposed."""
@@ -222,7 +229,7 @@ class Director:
         return self._has_all_trials() or self.is_out_of_time or too_few
 
     def _has_all_trials(self) -> bool:
-        return self.store.index.count(*ADMITTED) >= self.problem.search.trials
+        return self.store.index.count(*ADMITTED) - self._generation().to_leave >= self.problem.search.trials
 
     @property
     def elapsed_s(self) -> float:
@@ -296,7 +303,7 @@ class Director:
 
     def _keep_admission(self, trial: Trial, admission: Admission) -> None:
         """Record a candidate's cost, and reject it where it is over a limit."""
-        self.store.record_cost(trial.number, admission.cost, admission.margins)
+        self.store.record_cost(trial.number, admission.cost, admission.margins, admission.scores)
         if admission.doubt:
             log.warning("study=%s trial=%d %s", self.problem.name, trial.number, admission.doubt)
         if admission.reason:
@@ -304,6 +311,18 @@ class Director:
             reason = f"{admission.reason} ({doubt})" if doubt else admission.reason
             self.store.finish(trial.number, TrialState.INFEASIBLE, reason=reason)
         log.info("study=%s trial=%d rejected=%r", self.problem.name, trial.number, admission.reason)
+
+    def screen(self) -> None:
+        """Leave behind those of the last generation whose score and costs others outrank; they cost no trial."""
+        generation = self._generation()
+        losers = generation.losers(self.problem.objectives)
+        with self.store.together():
+            for trial in losers:
+                scores = ", ".join(f"{name} {score:.4g}" for name, score in trial.scores.items())
+                went_on = f"{len(generation.members) - len(losers)} of {len(generation.members)} candidates went on"
+                reason = f"screened out before its first rung: {scores}; {went_on}"
+                self.store.finish(trial.number, TrialState.SCREENED, reason=reason)
+        log.info("study=%s screened_out=%d of=%d", self.problem.name, len(losers), len(generation.members))
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -584,17 +603,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else repr(error)
 
 
-def _last_generation(index: TrialIndex) -> list[Trial]:
-    """Return the candidates of the last generation that cost a trial."""
-    last = next(index.newest_first(), None)
-    same = takewhile(lambda t: last is not None and t.generation == last.generation, index.newest_first())
-    return [t for t in same if t.state in ADMITTED]
-
-
 def _dry(index: TrialIndex) -> int:
     """Return how many of the last proposals in a row were free; no more than what ends a run are counted."""
     newest = islice(index.newest_first(), DRY_BEFORE_END)
-    return sum(1 for _ in takewhile(lambda t: t.state not in ADMITTED, newest))
+    return sum(1 for _ in takewhile(lambda t: t.state not in PASSED, newest))
 
 
 def _host(trial: Trial) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from search.schedulers import Ranking
+from search.schedulers import Ranking, Screening
 from search.space import SearchSpace
 from search.types import Genotype
 
@@ -105,4 +105,17 @@ class Ranked(Protocol):
     @property
     def ranking(self) -> Ranking:
         """What is compared at a rung, and among whom."""
+        ...
+
+
+@runtime_checkable
+class Screened(Protocol):
+    """A problem that may have candidates screened before their training; of others, all that are admitted are trained.
+
+    Its evaluator answers `admit` with the score, then.
+    """
+
+    @property
+    def screening(self) -> Screening | None:
+        """By which score, and how many; None for no screening."""
         ...

@@ -164,6 +164,8 @@ class SearchRun:
         match step.kind:
             case Kind.PROPOSE:
                 self.director.propose()
+            case Kind.SCREEN:
+                self.director.screen()
             case Kind.CLOSE:
                 self.director.close()
             case Kind.FINISH:

@@ -20,6 +20,8 @@ class Kind(StrEnum):
     """Load the data once before anything is spent."""
     ADMIT = "admit"
     """Measure candidates with nothing else running."""
+    SCREEN = "screen"
+    """Leave behind those of a generation that their scores speak against; no job."""
     TRAIN = "train"
     """Train candidates through a rung, side by side, the first first."""
     REMEASURE = "remeasure"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.executors import InlineExecutor
+from search.schedulers import Screening
 from search.study import SearchRun
 from search.tabular.memory import MemoryStore
 from search.tabular.problem import TableEvaluator, TableProblem, TableRungs, TableSearch
@@ -30,6 +31,7 @@ class Course:
         steps: Training steps that had been spent by then, on all candidates.
         shares: Share of the true front's volume that the candidates trained to the last rung dominate.
         considered: Proposals in all, free ones included.
+        screening: By which score candidates were left behind untrained; None for by none.
     """
 
     sampler: str
@@ -39,6 +41,7 @@ class Course:
     steps: tuple[int, ...]
     shares: tuple[float, ...]
     considered: int
+    screening: Screening | None = None
 
 
 def bench(
@@ -50,6 +53,7 @@ def bench(
     evaluations: int,
     generation: int = 1,
     limits: Mapping[str, float] | None = None,
+    screening: Screening | None = None,
 ) -> Course:
     """Search a table once, by the shipped loop, and return the course of the dominated volume.
 
@@ -61,6 +65,7 @@ def bench(
         evaluations: Candidates to train.
         generation: Candidates that are proposed before any is trained.
         limits: Upper limits of costs; what is over one costs no evaluation.
+        screening: By which of the table's scores candidates are left behind untrained; None for by none.
     """
     every = tuple(range(len(table.steps)))
     rungs = every if scheduler == HALVING else every[-1:]
@@ -69,8 +74,10 @@ def bench(
         search=TableSearch(sampler=sampler, trials=evaluations, seed=seed, generation=generation),
         proxy=TableRungs(rungs=tuple(table.steps[rung] for rung in rungs)),
         limits=limits or {},
+        screening=screening,
     )
-    evaluator = TableEvaluator(table=table, rungs=rungs, limits=limits or {})
+    score = None if screening is None else screening.score
+    evaluator = TableEvaluator(table=table, rungs=rungs, limits=limits or {}, score=score)
     store = MemoryStore(problem.name, problem.objectives)
     study = SearchRun(problem, evaluator, store, InlineExecutor()).run()
     trained, steps, shares = _course(table, store, limits or {})
@@ -82,6 +89,7 @@ def bench(
         steps=steps,
         shares=shares,
         considered=len(study.trials),
+        screening=screening,
     )
 
 

@@ -45,14 +45,15 @@ def fidelity_of(table: Table) -> Fidelity | None:
     other = table.quality[:, seeds[1], -1] if len(seeds) > 1 else None
     short = range(len(table.steps) - 1)
     return Fidelity(
-        by_rung=tuple(_agreement(first[:, rung], last) for rung in short),
-        across_rungs=None if other is None else tuple(_agreement(first[:, rung], other) for rung in short),
-        seeds=None if other is None else _agreement(last, other),
-        by_cost=_agreement(table.costs[table.cost], table.true_quality),
+        by_rung=tuple(agreement(first[:, rung], last) for rung in short),
+        across_rungs=None if other is None else tuple(agreement(first[:, rung], other) for rung in short),
+        seeds=None if other is None else agreement(last, other),
+        by_cost=agreement(table.costs[table.cost], table.true_quality),
     )
 
 
-def _agreement(one: Floats, other: Floats) -> Agreement:
+def agreement(one: Floats, other: Floats) -> Agreement:
+    """Return Kendall's tau-b between two figures of the same networks, with its interval."""
     rng = np.random.default_rng(0)
     drawn = [_tau(one[picks], other[picks]) for picks in rng.integers(len(one), size=(RESAMPLES, len(one)))]
     low, high = np.nanpercentile(drawn, [2.5, 97.5])

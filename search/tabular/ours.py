@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from search.evaluation.plan import SCORE_NAMES
 from search.experiment import load_experiment
 from search.tabular.table import Table
 from search.types import InputError
@@ -34,6 +35,7 @@ def load_ours(path: Path | None = None) -> Table:
     shape = (len(keys), len(seeds), len(steps))
     indexed = frame.set_index(["key", "seed", "step"]).sort_index()
     full = indexed.reindex(pd.MultiIndex.from_product([keys, seeds, steps]))
+    scores = {name: full[name].to_numpy(dtype=float).reshape(shape)[..., 0] for name in SCORE_NAMES if name in full}
     costs = {name: networks[name].to_numpy(dtype=float) for name in ("params_m", "macs_g")}
     measured = networks["latency_ms"].to_numpy(dtype=float)
     if np.isfinite(measured).all():
@@ -49,4 +51,5 @@ def load_ours(path: Path | None = None) -> Table:
         cost="latency_ms" if "latency_ms" in costs else "macs_g",
         quality_label="PSNR (dB)",
         conditions=f"{len(keys)} networks x {len(seeds)} seeds, trained to step {steps[-1]}; see {NAME}.md beside it",
+        scores=scores,
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.plan import CandidateJob
+from search.schedulers import Screening
 from search.space import SearchSpace
 from search.tabular.table import Table
 from search.types import Cost, EvaluationError, Genotype, Latency, Measurement, stable_hash
@@ -53,6 +54,7 @@ class TableProblem:
     search: TableSearch
     proxy: TableRungs
     limits: Mapping[str, float] = field(default_factory=dict)
+    screening: Screening | None = None
 
     @property
     def name(self) -> str:
@@ -78,12 +80,14 @@ class TableProblem:
 class TableEvaluator:
     """Answers from a table. Which of a point's seeds it saw depends on the trial's seed alone, so runs repeat.
 
-    `rungs` are the table's rungs that are looked at; a search of full trainings looks at the last alone.
+    `rungs` are the table's rungs that are looked at; a search of full trainings looks at the last alone. `score` names
+    one of the table's, where candidates are screened.
     """
 
     table: Table
     rungs: tuple[int, ...]
     limits: Mapping[str, float] = field(default_factory=dict)
+    score: str | None = None
 
     def look_at_data(self, job: None) -> Baseline:
         """Return that there is nothing to compare with but the table itself."""
@@ -105,7 +109,9 @@ class TableEvaluator:
         known = {name: float(values[row]) for name, values in self.table.costs.items()}
         margins = {name: known[name] / self.limits[name] - 1 for name in COST_LIMITS if name in self.limits}
         over = [f"{name} {known[name]:.4g} > {self.limits[name]:g}" for name, m in margins.items() if m > 0]
-        return Admission(cost=_cost(known, self.table.name), margins=margins, reason=", ".join(over))
+        scores = {} if self.score is None or over else {self.score: self._score(self.score, row, job)}
+        cost = _cost(known, self.table.name)
+        return Admission(cost=cost, margins=margins, reason=", ".join(over), scores=scores)
 
     def remeasure(self, job: CandidateJob) -> Admission:
         """Look up the same again."""
@@ -114,8 +120,7 @@ class TableEvaluator:
     def train(self, job: CandidateJob) -> Measurement:
         """Look up what a candidate reached at a rung."""
         row = self._row(job)
-        seeds = self.table.seeds_of(row)
-        seed = int(seeds[job.seed % len(seeds)])
+        seed = self._seed(row, job)
         rung = self.rungs[job.rung]
         quality = float(self.table.quality[row, seed, rung])
         return Measurement(
@@ -127,6 +132,13 @@ class TableEvaluator:
             elapsed_s=float(self.table.elapsed_s[row, seed, rung]),
             loss=0.0,
         )
+
+    def _score(self, name: str, row: int, job: CandidateJob) -> float:
+        return float(self.table.scores[name][row, self._seed(row, job)])
+
+    def _seed(self, row: int, job: CandidateJob) -> int:
+        seeds = self.table.seeds_of(row)
+        return int(seeds[job.seed % len(seeds)])
 
     def _row(self, job: CandidateJob) -> int:
         key = stable_hash(job.config)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from search.pareto import Floats
+from search.schedulers import Screening
 from search.tabular.benchmark import Course, at_trained, steps_to
 
 RESAMPLES = 2000
@@ -28,22 +29,26 @@ class Mean(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """All searches of one sampler under one scheduler.
+    """All searches of one sampler under one scheduler and one screening.
 
     Args:
         sampler: Its name.
         scheduler: Likewise.
         courses: One a seed.
+        screening: By which score candidates were left behind untrained; None for by none.
     """
 
     sampler: str
     scheduler: str
     courses: tuple[Course, ...]
+    screening: Screening | None = None
 
     @property
     def label(self) -> str:
         """How tables and figures call it."""
-        return self.sampler if self.scheduler == "full" else f"{self.sampler}, {self.scheduler}"
+        scheduler = "" if self.scheduler == "full" else self.scheduler
+        screening = "" if self.screening is None else str(self.screening)
+        return ", ".join(filter(None, (self.sampler, scheduler, screening)))
 
     def shares_at(self, count: int) -> Floats:
         """Return [seeds] the share after so many trained candidates."""
@@ -51,13 +56,18 @@ class Contender:
 
 
 def contenders(courses: Sequence[Course]) -> tuple[Contender, ...]:
-    """Group searches by sampler and scheduler, in the order in which they come, each by rising seed."""
-    groups: dict[tuple[str, str], list[Course]] = {}
+    """Group searches by sampler, scheduler and screening, in the order in which they come, each by rising seed."""
+    groups: dict[tuple[str, str, Screening | None], list[Course]] = {}
     for course in courses:
-        groups.setdefault((course.sampler, course.scheduler), []).append(course)
+        groups.setdefault((course.sampler, course.scheduler, course.screening), []).append(course)
     return tuple(
-        Contender(sampler=sampler, scheduler=scheduler, courses=tuple(sorted(group, key=lambda c: c.seed)))
-        for (sampler, scheduler), group in groups.items()
+        Contender(
+            sampler=sampler,
+            scheduler=scheduler,
+            courses=tuple(sorted(group, key=lambda c: c.seed)),
+            screening=screening,
+        )
+        for (sampler, scheduler, screening), group in groups.items()
     )
 
 

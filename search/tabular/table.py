@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -30,6 +30,8 @@ class Table:
         quality_label: What the quality is, for a reader.
         conditions: What the figures hold for, in one line.
         floor: Quality below which a point counts for nothing; None for the worst of the table.
+        scores: [n, s] each, by the names of `search.evaluation.zero_cost.SCORES`, to maximise; a point's row has one
+            figure for each seed's first weights. Empty where none were computed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Table:
     quality_label: str
     conditions: str
     floor: float | None = None
+    scores: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse a table that cannot answer."""

@@ -45,6 +45,18 @@ def test_a_limit_is_named_in_the_files(tmp_path: Path):
     assert (tmp_path / "nb201-cifar10-within-0.1.csv").is_file()
 
 
+def test_a_search_with_screening_stands_beside_the_one_without(tmp_path: Path):
+    result = call(
+        *("--table", "ours", "--samplers", "random", "--schedulers", "full", "--seeds", "2", "--evaluations", "8"),
+        *("--screening", "naswot:2,synflow:4", "--out", str(tmp_path)),
+    )
+    assert result.exit_code == 0, result.output
+    assert "random, naswot:2" in result.output
+    assert "that random ends with" in result.output
+    frame = pd.read_csv(tmp_path / "ours.csv", keep_default_na=False)
+    assert set(frame["screening"]) == {"", "naswot:2", "synflow:4"}
+
+
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
@@ -52,6 +64,9 @@ def test_a_limit_is_named_in_the_files(tmp_path: Path):
         (("--samplers", ","), "--samplers names none."),
         (("--schedulers", "asha"), "--schedulers: there is no asha."),
         (("--table", "mine"), "there is no table mine."),
+        (("--screening", "naswot"), "--screening naswot: not a score and a number."),
+        (("--screening", "naswot:1"), "--screening naswot:1: not a score and a number."),
+        (("--screening", "naswot:4"), "--screening naswot:4: table nb201-cifar10 has no score naswot."),
         (("--within", "0.01", "--evaluations", "200"), "--evaluations 200: table nb201-cifar10 has 157 points"),
     ],
 )

@@ -1,5 +1,6 @@
 """Tables of a run: their columns, types and files; the funnel; reading a run from its folder."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -14,7 +15,7 @@ from search.types import InputError, TrialState
 FIXED = ["trial", "name", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
 FIXED += ["peak_mem_mib"]
 FIXED += ["steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
-FIXED += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability"]
+FIXED += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability", "score"]
 
 
 def test_the_columns_are_fixed_then_the_dimensions_as_the_file_lists_them_then_the_rest(rich_study):
@@ -60,7 +61,7 @@ def test_a_front_over_an_unknown_figure_is_refused(rich_study):
 def test_there_is_one_row_a_candidate_whatever_its_state(rich_study):
     frame = trials_frame(rich_study)
     assert frame["trial"].tolist() == list(range(13))
-    assert set(frame["state"]) == {state.value for state in TrialState}
+    assert set(frame["state"]) == set(TrialState) - {TrialState.SCREENED}  # which has a test of its own
 
 
 def test_figures_are_those_of_the_last_rung_reached(rich_study):
@@ -155,6 +156,7 @@ def test_the_funnel_counts_every_candidate_where_it_ended(rich_study):
         "over_params_m": 0,
         "over_macs_g": 1,
         "over_latency_ms": 1,
+        "screened": 0,
         "trained": 8,
         "stopped": 2,
         "complete": 5,
@@ -168,6 +170,13 @@ def test_a_candidate_over_two_limits_counts_under_the_first(make_trial, make_stu
     reason = "params_m 1.5 > 1, macs_g 9.1 > 8"
     counted = funnel(make_study([make_trial(0, TrialState.INFEASIBLE, macs_g=9.1, reason=reason)]))
     assert (counted["over_params_m"], counted["over_macs_g"]) == (1, 0)
+
+
+def test_a_candidate_that_was_screened_out_counts_as_that_and_keeps_its_score(make_trial, make_study):
+    trial = make_trial(0, TrialState.SCREENED, macs_g=1.0, reason="screened out before its first rung: naswot 4.2")
+    study = make_study([dataclasses.replace(trial, scores={"naswot": 4.2})])
+    assert (funnel(study)["screened"], funnel(study)["trained"], funnel(study)["stopped"]) == (1, 0, 0)
+    assert trials_frame(study)["score"].tolist() == [4.2]
 
 
 def test_a_withdrawn_candidate_counts_as_trained_and_withdrawn(make_trial, make_study):

@@ -66,6 +66,7 @@ def test_it_counts_states_rungs_and_rejections(write, rich_study):
         "RUNNING": 1,
         "COMPLETE": 5,
         "STOPPED": 2,
+        "SCREENED": 0,
         "INFEASIBLE": 3,
         "DUPLICATE": 1,
         "FAILED": 1,

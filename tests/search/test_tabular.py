@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from search.evaluation.plan import CandidateJob
+from search.evaluation.plan import SCORE_NAMES, CandidateJob
 from search.pareto import hypervolume
+from search.schedulers import Screening
 from search.space import Parameter, SearchSpace
 from search.tabular import Table, TableEvaluator, bench, load_table
 from search.tabular.benchmark import Course, at_trained, steps_to
@@ -48,6 +49,7 @@ def table() -> Table:
         cost="macs_g",
         quality_label="PSNR (dB)",
         conditions="made by hand",
+        scores={"naswot": np.stack([quality, quality], axis=1), "synflow": rng.normal(size=(len(points), 2))},
     )
 
 
@@ -124,6 +126,39 @@ def test_what_is_over_a_limit_costs_no_evaluation(table: Table):
     course = bench(table, sampler="auto", seed=0, evaluations=12, limits={"macs_g": 4.0})
     assert course.trained[-1] == 12
     assert course.considered > 12
+
+
+def test_a_table_answers_with_the_score_that_the_trials_seed_points_to(table: Table):
+    evaluator = TableEvaluator(table=table, rungs=(0,), score="synflow")
+    assert evaluator.admit(job(table, 5, seed=1)).scores == {"synflow": table.scores["synflow"][5, 1]}
+    assert TableEvaluator(table=table, rungs=(0,)).admit(job(table, 5)).scores == {}
+
+
+def test_screening_by_a_perfect_score_is_ahead_of_none_at_as_many_trainings(table: Table):
+    perfect = Screening(score="naswot", of=4)
+    screened, plain = (
+        [bench(table, sampler="random", seed=s, evaluations=8, generation=8, screening=by) for s in range(4)]
+        for by in (perfect, None)
+    )
+    for course in (*screened, *plain):
+        assert (course.trained[-1], course.steps[-1]) == (8, 8 * 40)
+    assert all(course.considered >= 32 for course in screened)
+    assert np.mean([c.shares[-1] for c in screened]) > np.mean([c.shares[-1] for c in plain])
+
+
+def test_a_screened_contender_is_one_of_its_own(table: Table):
+    screening = Screening(score="naswot", of=2)
+    courses = [bench(table, sampler="random", seed=0, evaluations=4, screening=s) for s in (None, screening)]
+    assert [c.label for c in contenders(courses)] == ["random", "random, naswot:2"]
+
+
+def test_the_table_that_ships_has_a_finite_score_for_every_network_and_seed():
+    ours = load_table("ours")
+    assert tuple(ours.scores) == SCORE_NAMES
+    for values in ours.scores.values():
+        assert values.shape == (len(ours.keys), 2)
+        assert np.isfinite(values).all()
+        assert len(np.unique(values)) > 500
 
 
 def test_auto_is_ahead_of_chance(table: Table):

@@ -62,9 +62,10 @@ def test_the_tables_have_the_columns_that_others_rely_on(finished: Path):
     fixed = ["trial", "name", "state", "reason", "key", "psnr_db", "ssim", "latency_ms", "macs_g", "params_m"]
     fixed += ["peak_mem_mib", "steps", "train_s", "seed", "expert_load_entropy", "expert_dead"]
     fixed += ["seeds", "psnr_mean_db", "psnr_low_db", "psnr_high_db", "psnr_interval", "front_probability"]
-    assert list(trials.columns[:22]) == fixed
+    fixed += ["score"]
+    assert list(trials.columns[:23]) == fixed
     assert trials.columns[-1] == "config"
-    assert all(column.startswith("space.") for column in trials.columns[22:-1])
+    assert all(column.startswith("space.") for column in trials.columns[23:-1])
     front = pd.read_csv(finished / "front.csv")
     assert list(front.columns) == list(trials.columns)
     assert front["macs_g"].is_monotonic_increasing  # the first cost among the objectives

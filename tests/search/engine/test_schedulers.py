@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, one_stratum, promotions
+from search.schedulers import BY_VALUE, WITHIN_LEVELS, Ranking, Screening, one_stratum, promotions, screened_out
 from search.types import Cost, Genotype, Measurement, Trial, TrialState
 
 
@@ -127,3 +127,23 @@ def test_the_choice_depends_on_the_candidates_and_not_on_their_order(ranking, fi
     shuffled = list(trials)
     order.shuffle(shuffled)
     assert promoted(shuffled, keep=keep, ranking=ranking) == expected
+
+
+def left_behind(figures: list[tuple[float, float]], of: int) -> list[int]:
+    trials = [replace(candidate(i, [], macs), scores={"naswot": score}) for i, (score, macs) in enumerate(figures)]
+    out = screened_out(trials, Screening(score="naswot", of=of), ("psnr_db", "macs_g"))
+    return [t.number for t in out]
+
+
+def test_a_score_leaves_behind_what_is_as_dear_and_promises_less():
+    assert left_behind([(5, 1), (9, 3), (4, 2), (8, 4)], of=2) == [2, 3]
+
+
+def test_the_cheapest_and_the_most_promising_go_on_before_those_between():
+    assert left_behind([(5, 5), (1, 1), (3, 3), (9, 9)], of=2) == [0, 2]
+
+
+def test_a_part_of_a_lot_sends_one():
+    assert left_behind([(5, 1)], of=4) == []
+    assert left_behind([(5, 1), (4, 2)], of=4) == [1]
+    assert left_behind([], of=4) == []
