@@ -55,13 +55,14 @@ class Stopwatch:
 
     def enter(self, phase: Phase) -> None:
         """Count from now on to a phase."""
-        self._seconds = dict(self.read())
-        self._phase, self._since = phase, self._clock()
+        now = self._clock()
+        self._seconds[self._phase] += now - self._since
+        self._phase, self._since = phase, now
 
     def read(self) -> Mapping[Phase, float]:
         """Return the seconds of each phase up to now."""
-        running = self._clock() - self._since
-        return self._seconds | {self._phase: self._seconds[self._phase] + running}
+        self.enter(self._phase)
+        return dict(self._seconds)
 
 
 @dataclass(slots=True)

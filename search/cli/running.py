@@ -55,7 +55,6 @@ def run_experiment(
         InputError: If the file, the data or the folder cannot be used, or a package is missing.
         HFIRSearchError: If no candidate completed.
     """
-    age_s = process_age_s()
     experiment = load_experiment(path, overrides)
     if enqueue:
         experiment = with_enqueued(experiment, enqueue)
@@ -72,7 +71,7 @@ def run_experiment(
         closing(_store(experiment, folder, storage)) as store,
         closing(_workers(experiment, store)) as executor,
     ):
-        profile = _profile(experiment, store, executor, age_s)
+        profile = _profile(experiment, store, executor)
         for before in earlier:
             _take_over(experiment, store, before, errors)
         YAML().dump(experiment.spec, folder / "experiment.yaml")
@@ -119,13 +118,13 @@ def _limit_s(job: Job) -> float | None:
     return time_limit(job)
 
 
-def _profile(experiment: Experiment, store: RunStore, executor: ProcessExecutor, age_s: float | None) -> Profile:
-    """Begin to add up where this session's time goes."""
+def _profile(experiment: Experiment, store: RunStore, executor: ProcessExecutor) -> Profile:
+    """Begin to add up where this session's time goes, what went since the process began included."""
     from search.study import Profile
 
     pool = experiment.execution.engine == "pool"
     workers = executor.workers if pool else ray_workers(experiment)
-    return Profile(store, workers=workers, age_s=age_s, numbered=pool)
+    return Profile(store, workers=workers, age_s=process_age_s(), numbered=pool)
 
 
 def _require_tensorboard() -> None:

@@ -87,10 +87,10 @@ class Profile:
 
     def end(self, kind: Kind, outcome: Outcome[Job, Any]) -> None:
         """Hear the answer to a job."""
-        self._out.discard(name_of(outcome.job))
-        if not self._out:
-            self.enter(Phase.RECORDING)
         phase, work = PHASES[kind], outcome.work
+        self._out.discard(name_of(outcome.job))
+        if not self._out and phase is not Phase.START_UP:  # what follows a start-up job is more of it, up to a step
+            self.enter(Phase.RECORDING)
         if phase in self._counts:
             self._counts[phase] += 1
         self._add(phase, "starting", outcome.starting_s)
