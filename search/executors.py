@@ -184,6 +184,7 @@ class ProcessExecutor:
                 worker.hear(worker.pipe.recv())
             except (EOFError, OSError):
                 self._pool.remove(worker)
+                worker.kill()
 
     def _outcome(self, worker: _Worker, job: J) -> Outcome[J, Any] | None:
         """Return what became of a worker's job; None while it is at work."""

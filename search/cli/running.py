@@ -23,7 +23,7 @@ from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
-from search.timing import Phase, process_age_s
+from search.timing import Phase, process_age_s, span, working
 from search.types import HFIRSearchError, Study, TrialState
 
 if TYPE_CHECKING:
@@ -170,7 +170,6 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    from search.report.words import count
     from search.study import Progress, References, SearchRun, rules_of
 
     with _display(experiment, errors) as display:
@@ -193,12 +192,18 @@ def _search(
             profile=profile,
         )
         if search.is_finished:
-            waiting = search.director.waiting
-            waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
-            errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
+            _tell_finished(search, errors)
             return True
         _run(experiment, search)
         return search.is_finished
+
+
+def _tell_finished(search: SearchRun, errors: Console) -> None:
+    from search.report.words import count
+
+    store, waiting = search.store, search.director.waiting
+    waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
+    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
 
 
 def _why(study: Study) -> str:
@@ -263,22 +268,35 @@ def _logs(folder: Path, errors: Console) -> list[logging.Handler]:
 
 def _write_results(experiment: Experiment, store: RunStore, executor: ProcessExecutor, profile: Profile) -> Shipment:
     """Write tables, report and presets; what there is to say of presets is logged."""
-    from search.cli.presets import Shipment, ship
-    from search.gallery import write_gallery
-    from search.report import write_all, write_report
-
     profile.enter(Phase.RESULTS)
-    study = store.study()
-    write_all(study)
-    shipment = Shipment((), ())
-    if study.in_state(TrialState.COMPLETE):
-        shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
-        for remark in shipment.remarks():
-            log.warning("study=%s preset %s", study.name, remark)
-        write_gallery(study.folder, experiment.evaluation_plan().task)
-        profile.keep()
-        write_report(store.study())  # again, with the pictures: the first is there whatever becomes of the presets
+    with working() as work:
+        shipment = _written(experiment, store.study(), executor)
+    profile.add(Phase.RESULTS, work)
     profile.keep()
+    if shipment.results:
+        from search.report import write_report
+
+        write_report(store.study())  # again, with the pictures: the first is there whatever becomes of the presets
+        profile.keep()
+    return shipment
+
+
+def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) -> Shipment:
+    with span("imports"):
+        from search.cli.presets import Shipment, ship
+        from search.gallery import write_gallery
+        from search.report import write_all
+
+    with span("tables"):
+        write_all(study)
+    if not study.in_state(TrialState.COMPLETE):
+        return Shipment((), ())
+    with span("presets"):
+        shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
+    for remark in shipment.remarks():
+        log.warning("study=%s preset %s", study.name, remark)
+    with span("pictures"):
+        write_gallery(study.folder, experiment.evaluation_plan().task)
     return shipment
 
 

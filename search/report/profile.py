@@ -43,8 +43,14 @@ PARTS: Mapping[Phase, Mapping[str, str]] = {
         "photographs": "loading photographs",
         "rest": "rest",
     },
+    Phase.RESULTS: {
+        "imports": "imports",
+        "tables": "tables and report",
+        "presets": "presets, measured again",
+        "pictures": "pictures",
+    },
 }
-"""What workers did in a phase, by the names in the records, in the order in which they are shown."""
+"""What workers did in a phase, in the results the driver: by the names in the records, in the order of the table."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,8 @@ class RunProfile:
         sessions: How many; 0 for a run from before they were recorded.
         wall_s: All of it: the sum of the phases. Pauses between sessions are no part of it.
         phases: Seconds of the driver's wall clock by phase.
-        parts: What workers did in a phase, in seconds of theirs; with several workers more than the phase lasted.
+        parts: What workers did in a phase, in the results the driver, in seconds of theirs; with several workers more
+            than the phase lasted.
         counts: Candidates proposed, measurements, trainings through a rung.
         busy_s: Workers at work on trainings.
         idle_s: Workers without one while others had one, and starting; None where their number is not known.

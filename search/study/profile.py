@@ -14,7 +14,7 @@ from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.executors import Outcome
 from search.store import PROFILE, RunStore
 from search.study.steps import Job, Kind
-from search.timing import Phase, Stopwatch
+from search.timing import Phase, Stopwatch, Work
 
 KEEP_EVERY_S = 10.0
 PHASES: Mapping[Kind, Phase] = {
@@ -96,16 +96,19 @@ class Profile:
         self._add(phase, "starting", outcome.starting_s)
         if work is None:
             return
-        named = sum(work.spans.values())
         if kind in WHOLE:
             self._add(phase, WHOLE[kind], work.busy_s)
             return
-        for name, seconds in work.spans.items():
-            self._add(phase, name, seconds)
-        self._add(phase, "rest", work.busy_s - named)
+        self.add(phase, work)
+        self._add(phase, "rest", work.busy_s - sum(work.spans.values()))
         if phase is Phase.TRAINING and self._busy_s is not None and outcome.worker is not None:
             self._busy_s += [0.0] * (outcome.worker + 1 - len(self._busy_s))
             self._busy_s[outcome.worker] += work.busy_s
+
+    def add(self, phase: Phase, work: Work) -> None:
+        """Add what the driver did in a phase by itself, by its spans."""
+        for name, seconds in work.spans.items():
+            self._add(phase, name, seconds)
 
     def keep_if_due(self) -> None:
         """Write the record where the last one is `KEEP_EVERY_S` old."""
