@@ -28,8 +28,8 @@ from typing import Any, TextIO, cast
 import torch
 
 from search.evaluation.cost import count_macs_g, count_parameters, deploy_form
-from search.evaluation.evaluator import start_worker
 from search.evaluation.host import host_name, versions
+from search.evaluation.jobs import start_worker
 from search.evaluation.latency import measure_latency
 from search.evaluation.proxy import ProxyTraining
 from search.evaluation.quality import mean_quality

@@ -23,8 +23,9 @@ import torch
 
 from hfir import ConfigError, HFIRConfig
 from search.evaluation import cost
-from search.evaluation.evaluator import admit, start_worker
+from search.evaluation.evaluator import admit
 from search.evaluation.host import cache_folder, host_name, versions
+from search.evaluation.jobs import start_worker
 from search.evaluation.plan import CandidateJob
 from search.experiment import Experiment, load_experiment
 

@@ -51,7 +51,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from build_table import EXPERIMENT, VALIDATION_PX, append, read_lines  # pyright: ignore[reportMissingImports]
 
 from search.calibration.statistics import kendall_tau
-from search.evaluation.evaluator import start_worker
+from search.evaluation.jobs import start_worker
 from search.evaluation.proxy import ProxyTraining
 from search.evaluation.quality import mean_quality
 from search.experiment import Experiment, load_experiment

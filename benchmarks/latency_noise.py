@@ -39,8 +39,8 @@ from scipy.stats import kendalltau
 
 from hfir import ConfigError, HFIRConfig
 from search.evaluation.cost import deploy_form
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
 from search.evaluation.host import host_name, versions
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.evaluation.latency import measure_latency
 from search.evaluation.plan import CandidateJob
 from search.executors import ProcessExecutor

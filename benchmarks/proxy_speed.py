@@ -18,7 +18,8 @@ from baseline_optuna import psnr_y, train_plainly
 from ruamel.yaml import YAML
 
 from hfir import HFIRConfig, build_model, fuse
-from search.evaluation.evaluator import start_worker, task_data
+from search.evaluation.evaluator import task_data
+from search.evaluation.jobs import start_worker
 from search.evaluation.proxy import ProxyTraining
 from search.experiment import Experiment, load_experiment
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, ProcessExecutor
 from search.experiment import Experiment, load_experiment

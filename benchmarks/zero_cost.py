@@ -23,7 +23,7 @@ import pandas as pd
 from build_table import EXPERIMENT, VALIDATION_PX
 from numpy.typing import NDArray
 
-from search.evaluation.evaluator import start_worker
+from search.evaluation.jobs import start_worker
 from search.evaluation.zero_cost import SCORES, proxy_batch
 from search.experiment import load_experiment
 from search.files import replace_file

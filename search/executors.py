@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
 
+from search.timing import Work, working
 from search.types import EvaluationError, JobTimeoutError, WorkerDiedError
 
 J = TypeVar("J")
@@ -44,6 +45,13 @@ BEGUN = None
 
 
 @dataclass(frozen=True, slots=True)
+class Ready:
+    """What a worker sends when it has started."""
+
+    starting_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome(Generic[J, R]):
     """What became of one job: a value, or the error that it ended in."""
 
@@ -52,6 +60,12 @@ class Outcome(Generic[J, R]):
     error: BaseException | None = None
     trace: str = ""
     """The traceback of the error, as text."""
+    work: Work | None = None
+    """How long it took where it ran; None where that is not known."""
+    worker: int | None = None
+    """Number of the worker that ran it; None where workers have none."""
+    starting_s: float = 0.0
+    """How long that worker took to start; told with its first answer only."""
 
 
 def value_of(outcome: Outcome[J, R]) -> R:
@@ -85,10 +99,8 @@ class InlineExecutor:
     def run(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[Outcome[J, R]]:
         """Yield one outcome a job, in the order of the jobs."""
         for job in jobs:
-            try:
-                yield Outcome(job, value=function(job))
-            except Exception as error:
-                yield Outcome(job, error=error, trace=traceback.format_exc())
+            value, error, trace, work = _answer(function, job)
+            yield Outcome(job, value=value, error=error, trace=trace, work=work, worker=0)
 
     def close(self) -> None:
         """Do nothing: there are no workers."""
@@ -96,6 +108,9 @@ class InlineExecutor:
 
 class ProcessExecutor:
     """Runs jobs in `workers` processes of their own, one job a process at a time.
+
+    Workers start when they are first needed, or ahead by `start`. Only the first `run` goes on beside workers that are
+    still starting: what is measured later is measured with nothing else of ours running.
 
     Args:
         workers: Processes, >= 1.
@@ -107,8 +122,14 @@ class ProcessExecutor:
         self, workers: int, start: Callable[[], None], *, limit_s: Callable[[Any], float | None] = lambda job: None
     ) -> None:
         self.workers = workers
-        self._start, self._limit_s = start, limit_s
+        self._prepare, self._limit_s = start, limit_s
         self._pool: list[_Worker] = []
+        self._has_run = False
+
+    def start(self) -> None:
+        """Begin to start all workers, and do not wait for them: they import while the driver does."""
+        while len(self._pool) < self.workers:
+            self._add()
 
     def run(self, function: Callable[[J], R], jobs: Iterable[J]) -> Iterator[Outcome[J, R]]:
         """Yield one outcome a job, in the order of completion.
@@ -118,6 +139,9 @@ class ProcessExecutor:
         `jobs` is read as workers fall idle, so a generator may decide late, or stop. An iterator that has none left is
         asked again after each outcome, as long as jobs are running.
         """
+        if self._has_run:
+            self._settle()
+        self._has_run = True
         waiting = iter(jobs)
         busy: dict[Connection, tuple[_Worker, J]] = {}
         while True:
@@ -144,36 +168,55 @@ class ProcessExecutor:
         for worker in self._pool:
             if worker not in busy:
                 return worker
-        worker = _Worker(self._start)
+        return self._add()
+
+    def _add(self) -> _Worker:
+        """Return a new worker, with the lowest number that is free."""
+        taken = {worker.number for worker in self._pool}
+        worker = _Worker(next(n for n in range(self.workers) if n not in taken), self._prepare)
         self._pool.append(worker)
         return worker
+
+    def _settle(self) -> None:
+        """Wait until no worker is starting; one that died at it is forgotten, another takes its place when needed."""
+        for worker in [w for w in self._pool if w.is_starting]:
+            try:
+                worker.hear(worker.pipe.recv())
+            except (EOFError, OSError):
+                self._pool.remove(worker)
+                worker.kill()
 
     def _outcome(self, worker: _Worker, job: J) -> Outcome[J, Any] | None:
         """Return what became of a worker's job; None while it is at work."""
         try:
             while worker.pipe.poll():
-                answer = worker.pipe.recv()
-                if answer is not BEGUN:
-                    value, error, trace = answer
-                    return Outcome(job, value=value, error=error, trace=trace)
-                worker.begin()
+                answer = worker.hear(worker.pipe.recv())
+                if answer is not None:
+                    value, error, trace, work = answer
+                    return worker.outcome(job, work, value=value, error=error, trace=trace)
         except (EOFError, OSError):
             self._pool.remove(worker)
-            return Outcome(job, error=worker.obituary())
+            return worker.outcome(job, worker.work, error=worker.obituary())
         if worker.is_late:
             self._pool.remove(worker)
             worker.kill()
-            return Outcome(job, error=_too_late(worker.limit_s))
+            return worker.outcome(job, worker.work, error=_too_late(worker.limit_s))
         return None
 
 
 class _Worker:
-    """One process and the driver's end of its pipe."""
+    """One process and the driver's end of its pipe.
 
-    def __init__(self, start: Callable[[], None]) -> None:
+    Args:
+        number: Of the worker, from 0.
+        start: Called once before its first job.
+    """
+
+    def __init__(self, number: int, start: Callable[[], None]) -> None:
+        self.number = number
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, start), daemon=True)
+        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, start, time.time()), daemon=True)
         before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
         os.environ.update(WORKER_ENVIRONMENT)
         try:
@@ -188,17 +231,37 @@ class _Worker:
         self.limit_s: float | None = None
         self.deadline: float | None = None
         """By `time.monotonic()`; None where the job has no limit, or was not taken up yet."""
+        self.is_starting = True
+        self._starting_s = 0.0
+        self._begun: float | None = None
 
-    def begin(self) -> None:
-        """Start the clock: the worker has taken up its job."""
-        self.deadline = None if self.limit_s is None else time.monotonic() + self.limit_s
+    def hear(self, message: Any) -> Any:
+        """Note that the worker has started, or taken up its job; return an answer, None where the message is none."""
+        if isinstance(message, Ready):
+            self.is_starting, self._starting_s = False, message.starting_s
+        elif message is BEGUN:
+            self._begun = time.monotonic()
+            self.deadline = None if self.limit_s is None else self._begun + self.limit_s
+        else:
+            return message
+        return None
+
+    @property
+    def work(self) -> Work:
+        """What is known of a job that has no answer: for how long the worker was at it."""
+        return Work(busy_s=0.0 if self._begun is None else time.monotonic() - self._begun)
+
+    def outcome(self, job: J, work: Work, **became: Any) -> Outcome[J, Any]:
+        """Return what became of a job; how long the worker took to start is told once."""
+        starting_s, self._starting_s = self._starting_s, 0.0
+        return Outcome(job, work=work, worker=self.number, starting_s=starting_s, **became)
 
     @property
     def is_late(self) -> bool:
         return self.deadline is not None and time.monotonic() >= self.deadline
 
     def send(self, function: Callable[[Any], Any], job: Any, limit_s: float | None) -> None:
-        self.limit_s, self.deadline = limit_s, None
+        self.limit_s, self.deadline, self._begun = limit_s, None, None
         with suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is noticed when it is read from
             self.pipe.send((function, job))
 
@@ -231,22 +294,29 @@ def _too_late(limit_s: float | None) -> JobTimeoutError:
     )
 
 
-def _serve(pipe: Connection, start: Callable[[], None]) -> None:
+def _serve(pipe: Connection, start: Callable[[], None], asked_for: float) -> None:
     """Answer jobs until the driver closes the pipe; Ctrl-C is the driver's to handle."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
     start()
+    pipe.send(Ready(time.time() - asked_for))
     while True:
         try:
             function, job = pipe.recv()
         except EOFError:
             return
         pipe.send(BEGUN)
+        value, error, trace, work = _answer(function, job)
+        pipe.send((value, None if error is None else portable(error), trace, work))
+
+
+def _answer(function: Callable[[J], R], job: J) -> tuple[R | None, Exception | None, str, Work]:
+    """Return a job's value, or its error with the traceback, and how long it took."""
+    with working() as work:
         try:
-            answer = (function(job), None, "")
+            return function(job), None, "", work
         except Exception as error:
-            answer = (None, portable(error), traceback.format_exc())
-        pipe.send(answer)
+            return None, error, traceback.format_exc(), work
 
 
 def _end_with_driver() -> None:

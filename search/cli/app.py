@@ -476,6 +476,15 @@ def status(
 
 
 @app.command()
+def profile(run_folder: RunArgument, as_json: JsonOption = False) -> None:
+    """Say where a run's wall time went: training, measuring, and what was neither; how busy its workers were."""
+    with _exit_codes():
+        from search.cli.profiling import show_profile
+
+        show_profile(run_folder, as_json=as_json)
+
+
+@app.command()
 def dashboard(
     run_folder: RunArgument,
     host: Annotated[

@@ -16,7 +16,7 @@ from search.calibration.verdict import Findings, findings_to_json, read_findings
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.showing import print_json
 from search.cli.tables import output_console
-from search.evaluation.evaluator import start_worker
+from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_folder

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from search.cli.showing import print_json
 from search.cli.tables import output_console
-from search.evaluation.evaluator import start_worker
+from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from search.cli.showing import conditions, print_json, reference_records
 from search.cli.tables import output_console, reference_table
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.references.plan import ReferencePlan

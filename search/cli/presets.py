@@ -12,7 +12,7 @@ from rich.table import Table
 
 from search.cli.showing import print_json
 from search.cli.tables import output_console
-from search.evaluation.evaluator import start_worker
+from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset
@@ -107,13 +107,25 @@ def ship(
     *,
     out: Path | None = None,
     onnx: bool = False,
+    executor: ProcessExecutor | None = None,
     keep_current: bool = False,
 ) -> Shipment:
-    """Choose and write the presets of a run; costs are measured in a process prepared as those of a run are."""
+    """Choose and write the presets of a run; costs are measured in a process prepared as those of a run are.
+
+    Args:
+        study: The run.
+        experiment: Its experiment.
+        classes_ms: Latency classes.
+        out: Folder for the presets' folders; by default `presets/` of the run.
+        onnx: Write ONNX files too.
+        executor: The run's, where it still has workers; None for one that starts, and ends, in here.
+        keep_current: Leave a preset as it is that is there already, whole.
+    """
     choices = choose_classes(study, classes_ms)
     filled = {choice.role: choice for choice in choices if choice.trial is not None}
     chosen = {**choose_presets(study), **{role: c.trial for role, c in filled.items() if c.trial is not None}}
-    executor = ProcessExecutor(1, start_worker)
+    own = executor is None
+    executor = executor or ProcessExecutor(1, start_worker)
     try:
         results = export_presets(
             study,
@@ -126,7 +138,8 @@ def ship(
             keep_current=keep_current,
         )
     finally:
-        executor.close()
+        if own:
+            executor.close()
     return Shipment(tuple(results), tuple(choice for choice in choices if choice.trial is None))
 
 

@@ -1,4 +1,7 @@
-"""`run`: the search from the command line, and the files that it leaves."""
+"""`run`: the search from the command line, and the files that it leaves.
+
+What is slow to import is imported where it is used: the workers start meanwhile, and import torch themselves.
+"""
 
 from __future__ import annotations
 
@@ -8,28 +11,25 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from ruamel.yaml import YAML
 
 from search.cli.logs import file_log, logging_to, shown_log
-from search.cli.presets import Shipment, ship
-from search.cli.progress import live_progress
-from search.cli.showing import frame_records, print_front, print_json, reference_records
-from search.cli.tables import output_console
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
-from search.evaluation.scalars import require_tensorboard
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
-from search.gallery import write_gallery
-from search.report import write_all, write_report
-from search.report.words import count, failure_words
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
-from search.study import Onlooker, Progress, References, SearchRun, rules_of, time_limit, warm_start
-from search.tracking import MLflowLog
+from search.timing import Phase, process_age_s, span, working
 from search.types import HFIRSearchError, Study, TrialState
+
+if TYPE_CHECKING:
+    from search.cli.presets import Shipment
+    from search.study import Job, Onlooker, Profile, Progress, SearchRun
+    from search.tracking import MLflowLog
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +61,34 @@ def run_experiment(
     earlier = [read_study(source) for source in warm_starts]
     folder = run_folder(experiment, out)
     if tensorboard:
-        require_tensorboard()
-    tracker = None if mlflow is None else MLflowLog(mlflow)
+        _require_tensorboard()
+    tracker = None if mlflow is None else _tracker(mlflow)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
     errors = Console(stderr=True, quiet=quiet)
-    with hold(folder), logging_to(*_logs(folder, errors)):
-        with closing(_store(experiment, folder, storage)) as store:
-            for before in earlier:
-                _take_over(experiment, store, before, errors)
-            YAML().dump(experiment.spec, folder / "experiment.yaml")
-            _tell_calibration(experiment, store, errors)
-            finished = _search(
-                experiment, store, errors, tracker, deadline=deadline, remeasure=remeasure, scalars=tensorboard
-            )
-            study = store.study()
-        shipment = _write_results(experiment, study)
+    with (
+        hold(folder),
+        logging_to(*_logs(folder, errors)),
+        closing(_store(experiment, folder, storage)) as store,
+        closing(_workers(experiment, store)) as executor,
+    ):
+        profile = _profile(experiment, store, executor)
+        for before in earlier:
+            _take_over(experiment, store, before, errors)
+        YAML().dump(experiment.spec, folder / "experiment.yaml")
+        _tell_calibration(experiment, store, errors)
+        finished = _search(
+            experiment,
+            store,
+            executor,
+            profile,
+            errors,
+            tracker,
+            deadline=deadline,
+            remeasure=remeasure,
+            scalars=tensorboard,
+        )
+        shipment = _write_results(experiment, store, executor, profile)
+        study = store.study()
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
     _refuse_damage(folder, shipment)
 
@@ -91,8 +104,45 @@ def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStor
     )
 
 
+def _workers(experiment: Experiment, store: RunStore) -> ProcessExecutor:
+    """Return the workers on this machine; where there is something to train here, they are starting already."""
+    executor = ProcessExecutor(own_worker_count(experiment), start_worker, limit_s=_limit_s)
+    if experiment.execution.engine == "pool" and not store.facts.get("finished"):
+        executor.start()
+    return executor
+
+
+def _limit_s(job: Job) -> float | None:
+    from search.study import time_limit
+
+    return time_limit(job)
+
+
+def _profile(experiment: Experiment, store: RunStore, executor: ProcessExecutor) -> Profile:
+    """Begin to add up where this session's time goes, what went since the process began included."""
+    from search.study import Profile
+
+    pool = experiment.execution.engine == "pool"
+    workers = executor.workers if pool else ray_workers(experiment)
+    return Profile(store, workers=workers, age_s=process_age_s(), numbered=pool)
+
+
+def _require_tensorboard() -> None:
+    from search.evaluation.scalars import require_tensorboard
+
+    require_tensorboard()
+
+
+def _tracker(uri: str) -> MLflowLog:
+    from search.tracking import MLflowLog
+
+    return MLflowLog(uri)
+
+
 def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: Console) -> None:
     """Begin from an earlier run, and say what was taken over."""
+    from search.study import warm_start
+
     made = warm_start(store, experiment.space, earlier, encode)
     log.info("%s", made)
     if errors.is_terminal:  # where the log shows warnings only
@@ -110,6 +160,8 @@ def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) 
 def _search(
     experiment: Experiment,
     store: RunStore,
+    executor: ProcessExecutor,
+    profile: Profile,
     errors: Console,
     tracker: MLflowLog | None,
     *,
@@ -118,7 +170,8 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    executor = ProcessExecutor(own_worker_count(experiment), start_worker, limit_s=time_limit)
+    from search.study import Progress, References, SearchRun, rules_of
+
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
@@ -136,21 +189,27 @@ def _search(
             scalars=scalars,
             move=remeasure,
             rules=rules_of(experiment),
+            profile=profile,
         )
         if search.is_finished:
-            waiting = search.director.waiting
-            waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
-            errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
+            _tell_finished(search, errors)
             return True
-        try:
-            _run(experiment, search)
-        finally:
-            executor.close()
+        _run(experiment, search)
         return search.is_finished
+
+
+def _tell_finished(search: SearchRun, errors: Console) -> None:
+    from search.report.words import count
+
+    store, waiting = search.store, search.director.waiting
+    waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
+    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
 
 
 def _why(study: Study) -> str:
     """Return what ended a finished run, and what to raise so that it goes on."""
+    from search.report.words import count
+
     early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
     if early and rule != "space":
         return f"{early}. Raise search.{rule} to go on."
@@ -188,6 +247,8 @@ def _display(experiment: Experiment, errors: Console) -> Iterator[Onlooker]:
         with nullcontext():
             yield lambda progress: None
     else:
+        from search.cli.progress import live_progress
+
         with live_progress(experiment, errors) as onlooker:
             yield onlooker
 
@@ -205,16 +266,37 @@ def _logs(folder: Path, errors: Console) -> list[logging.Handler]:
     return [kept] if errors.quiet else [kept, shown_log(errors)]
 
 
-def _write_results(experiment: Experiment, study: Study) -> Shipment:
+def _write_results(experiment: Experiment, store: RunStore, executor: ProcessExecutor, profile: Profile) -> Shipment:
     """Write tables, report and presets; what there is to say of presets is logged."""
-    write_all(study)
+    profile.enter(Phase.RESULTS)
+    with working() as work:
+        shipment = _written(experiment, store.study(), executor)
+    profile.add(Phase.RESULTS, work)
+    profile.keep()
+    if shipment.results:
+        from search.report import write_report
+
+        write_report(store.study())  # again, with the pictures: the first is there whatever becomes of the presets
+        profile.keep()
+    return shipment
+
+
+def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) -> Shipment:
+    with span("imports"):
+        from search.cli.presets import Shipment, ship
+        from search.gallery import write_gallery
+        from search.report import write_all
+
+    with span("tables"):
+        write_all(study)
     if not study.in_state(TrialState.COMPLETE):
         return Shipment((), ())
-    shipment = ship(study, experiment, experiment.deploy.classes_ms, keep_current=True)
+    with span("presets"):
+        shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
-    write_gallery(study.folder, experiment.evaluation_plan().task)
-    write_report(study)  # again, with the pictures: the first one is there whatever becomes of the presets
+    with span("pictures"):
+        write_gallery(study.folder, experiment.evaluation_plan().task)
     return shipment
 
 
@@ -235,6 +317,10 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
     Raises:
         HFIRSearchError: If the run is over and no candidate completed.
     """
+    from search.cli.showing import frame_records, print_front, print_json, reference_records
+    from search.cli.tables import output_console
+    from search.report.words import failure_words
+
     complete = study.in_state(TrialState.COMPLETE)
     if finished and not complete:
         failed = failure_words(study)
@@ -266,6 +352,8 @@ def _print_ending(console: Console, study: Study, *, finished: bool) -> None:
 
 
 def _print_failures(console: Console, study: Study) -> None:
+    from search.report.words import count, failure_words
+
     failed = len(study.in_state(TrialState.FAILED))
     if failed:
         console.print(

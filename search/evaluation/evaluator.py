@@ -1,4 +1,4 @@
-"""The jobs that workers run: measure a candidate, train it through a rung, look at the data.
+"""What workers do: measure a candidate, train it through a rung, look at the data. They are sent it by `jobs`.
 
 Pure functions of what they are sent: the same job gives the same answer on any worker (latencies aside).
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ import torch
 from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
-from search.evaluation.allocator import keep_memory
 from search.evaluation.answers import Admission, Baseline
 from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
 from search.evaluation.data import task_data
@@ -26,59 +24,16 @@ from search.evaluation.latency import LIMIT_S, measure_latency, remembered_laten
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
-from search.evaluation.references import measure_reference, train_reference, try_reference
+from search.evaluation.references import measure_reference
 from search.evaluation.zero_cost import SCORES, proxy_batch
 from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
+from search.timing import span
 from search.types import Cost, DataError, EvaluationError, InputError, Measurement
 
 SANITY_PX = 24
 """Side of the image of the one training step that every admitted candidate must survive."""
-
-
-def start_worker() -> None:
-    """Prepare a worker process: one thread, no time lost on denormal numbers or on memory taken again and again."""
-    keep_memory()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyEvaluator:
-    """Answers by the real thing: builds each network, measures it, and trains it by the proxy."""
-
-    plan: EvaluationPlan
-
-    def look_at_data(self, job: None) -> Baseline:
-        """Load the data and score what costs nothing."""
-        return look_at_data(self.plan)
-
-    def admit(self, job: CandidateJob) -> Admission:
-        """Measure what a candidate costs and hold it against the limits, cheapest figures first."""
-        return admit(self.plan, job)
-
-    def train(self, job: CandidateJob) -> Measurement:
-        """Train a candidate through a rung, going on from where it stands."""
-        return train(self.plan, job)
-
-    def remeasure(self, job: CandidateJob) -> Admission:
-        """Measure an admitted candidate's memory and latency afresh, twice as long."""
-        return remeasure(self.plan, job)
-
-    def try_reference(self, job: ReferenceJob) -> bool:
-        """Build a network to compare with, and restore a small image by it."""
-        return try_reference(self.plan, job)
-
-    def measure_reference(self, job: ReferenceJob) -> Admission:
-        """Measure what a network to compare with costs, and hold it against the limits."""
-        cost = measure_reference(self.plan, job)
-        margins = _margins(self.plan.cost, cost)
-        return Admission(cost=cost, margins=margins, reason=_reason(self.plan.cost, cost, margins))
-
-    def train_reference(self, job: ReferenceJob) -> Measurement:
-        """Train a network to compare with through a rung, going on from where it stands."""
-        return train_reference(self.plan, job, task_data(self.plan.task))
 
 
 def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
@@ -93,27 +48,27 @@ def admit(plan: EvaluationPlan, job: CandidateJob) -> Admission:
     cost = _static_cost(config, plan.cost)
     margins = _margins(plan.cost, cost)
     if not _over(margins):
-        model = deploy_form(config)
-        cost = dataclasses.replace(
-            cost,
-            peak_mem_mib=peak_memory_mib(model, plan.cost.latency_at, device=plan.cost.device),
-            peak_mem_at=str(plan.cost.latency_at),
-        )
+        with span("memory"):
+            model = deploy_form(config)
+            memory = peak_memory_mib(model, plan.cost.latency_at, device=plan.cost.device)
+        cost = dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.cost.latency_at))
         margins = _margins(plan.cost, cost)
         if not _over(margins):
-            latency = remembered_latency(
-                model,
-                plan.cost.latency_at,
-                plan.cost.threads,
-                remeasure=plan.cost.remeasure,
-                runtime=plan.cost.runtime,
-                device=plan.cost.device,
-            )
+            with span("latency"):
+                latency = remembered_latency(
+                    model,
+                    plan.cost.latency_at,
+                    plan.cost.threads,
+                    remeasure=plan.cost.remeasure,
+                    runtime=plan.cost.runtime,
+                    device=plan.cost.device,
+                )
             cost = dataclasses.replace(cost, latency=latency)
             margins = _margins(plan.cost, cost)
     scores: dict[str, float] = {}
     if not _over(margins):
-        _survive_one_step(config, job)
+        with span("one_step"):
+            _survive_one_step(config, job)
         scores = _scored(plan, config, job)
     return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins), scores=scores)
 
@@ -122,8 +77,16 @@ def _scored(plan: EvaluationPlan, config: HFIRConfig, job: CandidateJob) -> dict
     """Return the score that candidates are screened by, if they are, from the weights that it would start with."""
     if plan.score is None:
         return {}
-    batch = proxy_batch(plan.proxy, _data_in_the_midst(plan.task))
-    return {plan.score: SCORES[plan.score](config, batch, job.seed)}
+    with span("score"):
+        batch = proxy_batch(plan.proxy, _data_in_the_midst(plan.task))
+        return {plan.score: SCORES[plan.score](config, batch, job.seed)}
+
+
+def admit_reference(plan: EvaluationPlan, job: ReferenceJob) -> Admission:
+    """Measure what a network to compare with costs, and hold it against the limits."""
+    cost = measure_reference(plan, job)
+    margins = _margins(plan.cost, cost)
+    return Admission(cost=cost, margins=margins, reason=_reason(plan.cost, cost, margins))
 
 
 def remeasure(plan: EvaluationPlan, job: CandidateJob) -> Admission:
@@ -146,10 +109,12 @@ def measure_network(plan: CostPlan, model: HydraFusionIR) -> Cost:
 
 def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
     """Train a candidate through a rung, going on from where it stands."""
+    with span("photographs"):
+        data = _data_in_the_midst(plan.task)
     return train_rung(
         HFIRConfig.from_dict(job.config),
         plan.proxy,
-        _data_in_the_midst(plan.task),
+        data,
         rung=job.rung,
         seed=job.seed,
         checkpoint=Path(job.checkpoint),
@@ -172,7 +137,8 @@ def _data_in_the_midst(plan: TaskPlan) -> TaskData:
 
 def look_at_data(plan: EvaluationPlan) -> Baseline:
     """Load the data and score what costs nothing; raises InputError where the data cannot be used."""
-    data = task_data(plan.task)
+    with span("photographs"):
+        data = task_data(plan.task)
     patches = PatchSampler(data, plan.proxy.patch_px, plan.proxy.batch, plan.proxy.data_seed)
     scores = bicubic_baseline(data)
     mean = mean_quality(scores)
@@ -192,7 +158,8 @@ def look_at_data(plan: EvaluationPlan) -> Baseline:
 
 def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
     """Return what can be counted without running the network."""
-    counts = static_counts(config, plan.macs_at)
+    with span("counts"):
+        counts = static_counts(config, plan.macs_at)
     return Cost(
         params_m=counts.params.deploy_m,
         params_train_m=counts.params.train_m,
@@ -205,10 +172,12 @@ def _static_cost(config: HFIRConfig, plan: CostPlan) -> Cost:
 
 def _measured(plan: CostPlan, model: HydraFusionIR, cost: Cost, *, limit_s: float) -> Cost:
     """Add to a cost what has to be measured: latency, not as remembered, and memory."""
-    latency = measure_latency(
-        model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=limit_s
-    )
-    memory = peak_memory_mib(model, plan.latency_at, device=plan.device)
+    with span("latency"):
+        latency = measure_latency(
+            model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=limit_s
+        )
+    with span("memory"):
+        memory = peak_memory_mib(model, plan.latency_at, device=plan.device)
     return dataclasses.replace(cost, peak_mem_mib=memory, peak_mem_at=str(plan.latency_at), latency=latency)
 
 

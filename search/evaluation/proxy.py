@@ -32,6 +32,7 @@ from search.evaluation.turns import training_step
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import Batch, PatchSampler
+from search.timing import span
 from search.types import (
     DataError,
     DivergedError,
@@ -237,7 +238,8 @@ def train_rung(
     Raises:
         EvaluationError: If training diverges, or the checkpoint is damaged.
     """
-    training = ProxyTraining(config, plan, data, seed, device)
+    with span("building"):
+        training = ProxyTraining(config, plan, data, seed, device)
     return train_through(training, rung=rung, checkpoint=checkpoint, scalars=scalars)
 
 
@@ -255,14 +257,17 @@ def train_through(training: Training[M], *, rung: int, checkpoint: Path, scalars
         EvaluationError: If the checkpoint is damaged.
     """
     plan, data = training.plan, training.data
-    saved = _read_checkpoint(checkpoint, training.device)
+    with span("checkpoint"):
+        saved = _read_checkpoint(checkpoint, training.device)
     if saved is not None and saved["measurement"]["rung"] == rung:
         return measurement_from_json(saved["measurement"])
     if saved is not None:
         training.resume(saved)
     with nullcontext() if scalars is None else Scalars(scalars, after=training.step, batch=plan.batch) as writer:
-        loss = training.run_to(plan.rungs[rung], None if writer is None else writer.show_step)
-        qualities, routings = training.validate()
+        with span("steps"):
+            loss = training.run_to(plan.rungs[rung], None if writer is None else writer.show_step)
+        with span("validation"):
+            qualities, routings = training.validate()
         mean = mean_quality(qualities)
         measurement = Measurement(
             rung=rung,
@@ -276,7 +281,8 @@ def train_through(training: Training[M], *, rung: int, checkpoint: Path, scalars
         )
         if writer is not None:
             writer.show_rung(measurement)
-    _write_checkpoint(checkpoint, training.state(), measurement)
+    with span("checkpoint"):
+        _write_checkpoint(checkpoint, training.state(), measurement)
     return measurement
 
 

@@ -116,7 +116,7 @@ class Session:
     def report(self, trial: TuneTrial, outcome: Outcome[CandidateJob, Any]) -> None:
         """Hear what a worker found out; a measurement counts when its checkpoint is there."""
         if outcome.error is not None:
-            self._take(number_of(trial), error=outcome.error, trace=outcome.trace)
+            self._take(number_of(trial), outcome)
         else:
             self._reported[number_of(trial)] = outcome
 
@@ -134,7 +134,7 @@ class Session:
                 "  Free space, or mend the way to execution.storage_path, then run again: nothing recorded is lost."
             )
             return
-        self._take(job.number, value=outcome.value)
+        self._take(job.number, outcome)
 
     def lost(self, trial: TuneTrial) -> None:
         """Note that a trial's worker is gone; what it reported without a checkpoint does not count."""
@@ -153,7 +153,7 @@ class Session:
             self._waiting.appendleft(self._out.pop(number))
             return
         reason = f"its worker was lost {losses} times, execution.retries = {self.retries}; the last time: {why(trial)}"
-        self._take(number, error=EvaluationError(reason), trace=failures_of(trial))
+        self._take(number, Outcome(self._out[number], error=EvaluationError(reason), trace=failures_of(trial)))
 
     def _next(self, *, paused: bool) -> CandidateJob | None:
         """Take the first waiting job whose trial is, or is not, paused in this session; None where none may start."""
@@ -167,11 +167,11 @@ class Session:
                 return job
         return None
 
-    def _take(self, number: int, *, value: Any = None, error: BaseException | None = None, trace: str = "") -> None:
+    def _take(self, number: int, outcome: Outcome[Any, Any]) -> None:
         """Record what came of a job. What goes wrong ends the session at its next turn: Tune swallows errors here."""
         job = self._out.pop(number)
         try:
-            self._search.take(Kind.TRAIN, Outcome(job, value=value, error=error, trace=trace), self._phase)
+            self._search.take(Kind.TRAIN, replace(outcome, job=job), self._phase)
         except Exception as problem:
             self.error = problem
 

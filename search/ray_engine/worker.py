@@ -17,6 +17,7 @@ from search.evaluation.answers import Baseline, Evaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, portable
 from search.ray_engine.exchange import CANDIDATE, SCALARS, Exchange
+from search.timing import span, working
 from search.types import InputError
 
 JOB, EARLIER, OUTCOME = "job", "earlier", "outcome"
@@ -45,14 +46,16 @@ def train_candidate(
             checkpoint=str(folder / CANDIDATE),
             scalars=None if job.scalars is None else str(folder / SCALARS),
         )
-        try:
-            exchange.require(node_name())
-            _take_up(folder, exchange, config.get(EARLIER))
-            outcome = Outcome(job, value=evaluator.train(here))
-        except InputError as error:
-            outcome = Outcome(job, error=_of_this_node(error), trace=traceback.format_exc())
-        except Exception as error:
-            outcome = Outcome(job, error=portable(error), trace=traceback.format_exc())
+        with working() as work:
+            try:
+                with span("checkpoint"):
+                    exchange.require(node_name())
+                    _take_up(folder, exchange, config.get(EARLIER))
+                outcome = Outcome(job, value=evaluator.train(here), work=work)
+            except InputError as error:
+                outcome = Outcome(job, error=_of_this_node(error), trace=traceback.format_exc(), work=work)
+            except Exception as error:
+                outcome = Outcome(job, error=portable(error), trace=traceback.format_exc(), work=work)
         kept = None if outcome.value is None else tune.Checkpoint.from_directory(folder)
         tune.report({OUTCOME: outcome}, checkpoint=kept)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from search.report.profile import profile_in_short
 from search.types import OBJECTIVES, FailureKind, Latency, Study, Trial, TrialState
 
 LIMIT_ORDER = ("params_m", "macs_g", "peak_mem_mib", "latency_ms")
@@ -179,6 +180,7 @@ def conditions(study: Study) -> dict[str, str]:
         "Host": ", ".join(_hosts(study)),
         "Versions": ", ".join(f"{name} {version}" for name, version in facts.get("versions", {}).items()),
         "Wall time": _elapsed(study),
+        "Where it went": profile_in_short(study),
     }
     return {name: text for name, text in rows.items() if text}
 

@@ -8,13 +8,14 @@ from search.store.holding import LOCK, hold, is_held
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, repair_journal
 from search.store.places import POINTER
-from search.store.records import REPLICATES, SETBACKS
+from search.store.records import PROFILE, REPLICATES, SETBACKS
 from search.store.run import RunStore, note_fact, opened, opened_storage, read_study, times_of
 
 __all__ = [
     "JOURNAL",
     "LOCK",
     "POINTER",
+    "PROFILE",
     "REPLICATES",
     "SETBACKS",
     "RunStore",

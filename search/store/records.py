@@ -18,6 +18,8 @@ MEASUREMENT = "measurement:"
 FACT = "fact:"
 PRIOR = "prior"
 """Of a trial that is none of this run's: what the sampler knows from a warm start."""
+PROFILE = "profile"
+"""Fact: where each session's time went, by the session's number."""
 REPLICATES, SETBACKS = "replicates", "setbacks"
 """Facts about trials; Optuna closes a trial that was told, so that what comes later stands beside it."""
 

@@ -7,6 +7,7 @@ has it done. So a run that was stopped anywhere, by whatever, goes on from there
 from search.study.director import Director
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
+from search.study.profile import Profile
 from search.study.references import References
 from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
@@ -19,6 +20,7 @@ __all__ = [
     "Kind",
     "Onlooker",
     "Problem",
+    "Profile",
     "Progress",
     "References",
     "Rules",

@@ -13,9 +13,11 @@ from search.executors import Executor, Outcome
 from search.store import RunStore
 from search.study.director import Director
 from search.study.problem import Problem
+from search.study.profile import Profile, name_of
 from search.study.references import References
 from search.study.rules import Rules
 from search.study.steps import Job, Kind, Step
+from search.timing import Phase
 from search.types import Study
 
 
@@ -88,6 +90,7 @@ class SearchRun:
         scalars: Write the course of each training for TensorBoard.
         move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
         rules: For how long, what goes first, and what is done about jobs that fail.
+        profile: Where this session's time goes, begun by the caller; None for one that begins now.
     """
 
     def __init__(
@@ -103,7 +106,9 @@ class SearchRun:
         scalars: bool = False,
         move: bool = False,
         rules: Rules | None = None,
+        profile: Profile | None = None,
     ) -> None:
+        self.profile = profile or Profile(store, workers=executor.workers)
         self.store, self.executor, self.evaluator = store, executor, evaluator
         self.director = Director(problem, store, references=references, scalars=scalars, move=move, rules=rules)
         self._onlooker, self._deadline = onlooker, deadline
@@ -118,6 +123,7 @@ class SearchRun:
         self.director.begin()
         while (step := self.until_training()) is not None:
             self._have_done(step)
+        self.profile.keep()
         return self.store.study()
 
     def until_training(self) -> Step | None:
@@ -136,6 +142,7 @@ class SearchRun:
     def started(self, number: int, phase: str) -> None:
         """Show that a trial is in training."""
         self._running.add(number)
+        self.profile.begin(Kind.TRAIN, number)
         self._show(phase)
 
     def take(self, kind: Kind, outcome: Outcome[Job, Any], phase: str) -> None:
@@ -146,7 +153,10 @@ class SearchRun:
         """
         if isinstance(outcome.job, CandidateJob):
             self._running.discard(outcome.job.number)
-        self.director.take(kind, outcome)
+        self.profile.end(kind, outcome)
+        with self.store.together(durable=kind is not Kind.ADMIT):
+            self.director.take(kind, outcome)
+            self.profile.keep_if_due()
         self._show(phase)
 
     @property
@@ -163,7 +173,9 @@ class SearchRun:
         self._show(step.phase)
         match step.kind:
             case Kind.PROPOSE:
+                self.profile.propose()
                 self.director.propose()
+                self.profile.enter(Phase.RECORDING)
             case Kind.SCREEN:
                 self.director.screen()
             case Kind.CLOSE:
@@ -188,6 +200,8 @@ class SearchRun:
             return False
         if isinstance(job, CandidateJob) and step.kind in (Kind.TRAIN, Kind.REPLICATE):
             self.started(job.number, step.phase)
+        else:
+            self.profile.begin(step.kind, name_of(job))
         return True
 
     def _ahead(self, step: Step) -> CandidateJob | None:

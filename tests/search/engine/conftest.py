@@ -11,7 +11,7 @@ from PIL import Image
 
 from search.evaluation import latency, reference
 from search.evaluation.answers import Evaluator
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.store import RunStore, hold

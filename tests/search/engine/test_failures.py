@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from search.evaluation import evaluator as evaluator_module
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
 from search.executors import ProcessExecutor
 from search.experiment import Experiment

@@ -20,7 +20,7 @@ import ray
 from ray.cluster_utils import Cluster
 
 from search.evaluation.answers import Baseline
-from search.evaluation.evaluator import ProxyEvaluator, start_worker
+from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import InlineExecutor
 from search.experiment import Experiment
 from search.ray_engine import RayRun, RaySettings

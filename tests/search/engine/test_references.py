@@ -12,7 +12,8 @@ from hfir.config import HFIRConfig, LargeKernelConfig, MoEConfig
 from hfir.fusion import fuse
 from hfir.losses import PIXEL_LOSSES, routing_loss
 from hfir.model import build_model
-from search.evaluation.evaluator import ProxyEvaluator, task_data
+from search.evaluation.evaluator import task_data
+from search.evaluation.jobs import ProxyEvaluator
 from search.evaluation.plan import ReferenceJob
 from search.evaluation.proxy import BETAS, EMA_LIMIT, GRADIENT_CLIP, ProxyTraining, Training, build_copy, validate
 from search.evaluation.references import cost_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from search.evaluation.evaluator import ProxyEvaluator
+from search.evaluation.jobs import ProxyEvaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor, ProcessExecutor
 from search.experiment import Experiment

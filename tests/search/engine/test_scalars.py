@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from search.evaluation.evaluator import ProxyEvaluator, train
+from search.evaluation.evaluator import train
+from search.evaluation.jobs import ProxyEvaluator
 from search.evaluation.plan import CandidateJob
 from search.evaluation.proxy import ProxyTraining
 from search.executors import InlineExecutor

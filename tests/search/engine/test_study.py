@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from search.evaluation.answers import Admission, Baseline
-from search.evaluation.evaluator import ProxyEvaluator, admit, train
+from search.evaluation.evaluator import admit, train
+from search.evaluation.jobs import ProxyEvaluator
 from search.evaluation.plan import CandidateJob
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment
