@@ -29,7 +29,7 @@ class Table:
         cost: The cost that fronts are drawn over.
         quality_label: What the quality is, for a reader.
         conditions: What the figures hold for, in one line.
-        floor: Quality below which a point counts for nothing; None for the worst of the table.
+        floor_share: Share of the points within the limits, 0 to 1, that count for nothing: those of the worst quality.
         scores: [n, s] each, by the names of `search.evaluation.zero_cost.SCORES`, to maximise; a point's row has one
             figure for each seed's first weights. Empty where none were computed.
     """
@@ -44,7 +44,7 @@ class Table:
     cost: str
     quality_label: str
     conditions: str
-    floor: float | None = None
+    floor_share: float = 0.0
     scores: Mapping[str, Floats] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,25 +76,23 @@ class Table:
         """[n, 2] to minimise: minus the true quality, and the binary logarithm of the cost."""
         return np.stack([-self.true_quality, np.log2(self.costs[self.cost])], axis=1)
 
-    @cached_property
-    def reference(self) -> Floats:
-        """[2] worst corner of volumes: the floor of the quality, and the dearest point's cost."""
-        worst = float(self.true_quality.min()) if self.floor is None else self.floor
-        return np.array([-worst, self.points[:, 1].max()])
-
     def seeds_of(self, row: int) -> NDArray[np.intp]:
         """Return the seeds that a point was trained under."""
         return np.flatnonzero(np.isfinite(self.quality[row, :, -1]))
 
     def total(self, limits: Mapping[str, float]) -> float:
         """Return the volume of the true front of what keeps to the limits."""
-        return hypervolume(self.points[self.within(limits)], self.reference_within(limits))
+        return hypervolume(self.points[self.within(limits)], self.reference(limits))
 
-    def reference_within(self, limits: Mapping[str, float]) -> Floats:
-        """Return the worst corner where costs are limited: no cost above its limit counts."""
-        if self.cost not in limits:
-            return self.reference
-        return np.array([self.reference[0], np.log2(limits[self.cost])])
+    def reference(self, limits: Mapping[str, float]) -> Floats:
+        """Return [2] the worst corner of volumes: the floor of the quality, and the limit of the cost, or its dearest.
+
+        Both are those of what keeps to the limits: under a tight one few points reach the median of the whole table.
+        """
+        inside = self.within(limits)
+        floor = float(np.quantile(self.true_quality[inside], self.floor_share))
+        dearest = np.log2(limits[self.cost]) if self.cost in limits else self.points[inside, 1].max()
+        return np.array([-floor, dearest])
 
     def within(self, limits: Mapping[str, float]) -> NDArray[np.bool_]:
         """[n] whether a point keeps to all limits."""
@@ -105,4 +103,4 @@ class Table:
 
     def volume(self, rows: Sequence[int], limits: Mapping[str, float]) -> float:
         """Return the volume that rows dominate: by their true qualities, for luck with a seed is no gain."""
-        return hypervolume(self.points[list(rows)].reshape(-1, 2), self.reference_within(limits))
+        return hypervolume(self.points[list(rows)].reshape(-1, 2), self.reference(limits))

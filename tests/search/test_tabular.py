@@ -90,8 +90,19 @@ def test_a_table_with_a_missing_point_is_refused(table: Table):
 
 def test_all_points_together_reach_the_whole_volume(table: Table):
     assert table.volume(range(64), {}) == pytest.approx(table.total({}))
-    assert table.total({}) == hypervolume(table.points, table.reference)
+    assert table.total({}) == hypervolume(table.points, table.reference({}))
     assert 0 < table.total({"macs_g": 4.0}) < table.total({})
+
+
+def test_what_counts_for_nothing_is_the_worse_half_of_what_keeps_to_the_limit(table: Table):
+    halved = replace(table, floor_share=0.5)
+    limits = {"macs_g": 4.0}
+    inside = table.within(limits)
+    corner = halved.reference(limits)
+    assert corner == pytest.approx([-np.median(table.true_quality[inside]), 2.0])
+    assert -corner[0] < np.median(table.true_quality)  # what is cheap is worse
+    better = [row for row in np.flatnonzero(inside) if table.true_quality[row] > -corner[0]]
+    assert halved.volume(better, limits) == pytest.approx(halved.total(limits))
 
 
 def test_an_unknown_table_is_named_with_those_that_are_there():
