@@ -203,7 +203,7 @@ def _tell_finished(search: SearchRun, errors: Console) -> None:
 
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
-    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False)
+    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False, soft_wrap=True)
 
 
 def _why(study: Study) -> str:

@@ -97,9 +97,15 @@ def test_tau_is_that_of_scipy(pairs: list[tuple[int, int]]):
     assert kendall_tau(first, second) == pytest.approx(expected)
 
 
-@given(st.lists(st.integers(0, 3), min_size=5, max_size=5).filter(lambda w: sum(w) > 1), st.randoms())
-def test_weights_count_a_candidate_as_often_as_its_copies_would(weights: list[int], random):
-    x, y = (np.array([random.random() for _ in weights]) for _ in range(2))
+@given(
+    st.lists(st.integers(0, 3), min_size=5, max_size=5).filter(lambda w: sum(w) > 1),
+    st.permutations(range(5)),
+    st.permutations(range(5)),
+)
+def test_weights_count_a_candidate_as_often_as_its_copies_would(
+    weights: list[int], first: list[int], second: list[int]
+):
+    x, y = np.array(first, dtype=np.float64), np.array(second, dtype=np.float64)
     counted = np.array([weights], dtype=np.float64)
     copies = [np.repeat(v, weights) for v in (x, y)]
     assert _weighted_tau(x, y, counted)[0] == pytest.approx(kendall_tau(*copies))
