@@ -245,6 +245,11 @@ class Cost:
         """Median latency in ms, where it was measured."""
         return None if self.latency is None else self.latency.median_ms
 
+    @property
+    def doubt(self) -> str:
+        """Why the latency is not to be trusted, in words; empty where it is, or was not measured."""
+        return "" if self.latency is None else self.latency.doubt
+
 
 DEAD_SHARE = 0.1
 """An expert is dead where its load is below this share of a fair one."""

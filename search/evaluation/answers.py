@@ -33,7 +33,7 @@ class Admission:
     @property
     def doubt(self) -> str:
         """What is doubtful about the decision, in words; empty where nothing is."""
-        doubt = "" if self.cost.latency is None else self.cost.latency.doubt
+        doubt = self.cost.doubt
         if not doubt or "latency_ms" not in self.margins:
             return doubt
         return f"{doubt}; {'rejected' if self.margins['latency_ms'] > 0 else 'within its limit'} all the same"

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 from search.schedulers import Screening, screened_out
-from search.store import TrialIndex
+from search.store import RunStore, TrialIndex
+from search.study.enqueued import enqueued
+from search.study.problem import Problem, Screened
 from search.types import Trial, TrialState
 
 ADMITTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.STOPPED, TrialState.FAILED)
@@ -67,3 +69,11 @@ def last_generation(index: TrialIndex, screening: Screening | None = None, exemp
     last = next(index.newest_first(), None)
     same = takewhile(lambda t: last is not None and t.generation == last.generation, index.newest_first())
     return Generation([t for t in same if t.state in PASSED], screening, exempt)
+
+
+def generation_of(problem: Problem, store: RunStore) -> Generation:
+    """Return the last generation of a run as its problem wants it screened; what was asked for by name is not."""
+    screening = problem.screening if isinstance(problem, Screened) else None
+    if screening is None:
+        return last_generation(store.index)
+    return last_generation(store.index, screening, {point.key for point in enqueued(store.facts)})
