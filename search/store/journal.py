@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections import deque
@@ -101,6 +102,38 @@ class Journal(BaseJournalBackend):
             self._lock.release()
 
 
+class JournalReader(BaseJournalBackend):
+    """Optuna's journal file, to read: what is new is parsed in one go, in half the time of line by line."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._count = self._offset = 0
+
+    def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
+        """Yield the lines from a number on; a last one that is still being written is left for later.
+
+        Raises:
+            ValueError: If another line than the last is no JSON.
+        """
+        if log_number_from != self._count:
+            self._count = self._offset = 0
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            content = file.read()
+        lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
+        if lines and not _is_json(lines[-1]):
+            lines.pop()
+        logs: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
+        self._offset += sum(map(len, lines))
+        skipped = log_number_from - self._count
+        self._count += len(logs)
+        return iter(logs[skipped:])
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        """Refuse: this one reads."""
+        raise StoreError(f"{self._path}: opened to read; please report this.")
+
+
 def open_journal(path: Path) -> tuple[JournalStorage, Journal]:
     """Open a journal to write: made if it is not there, mended if its end is torn.
 
@@ -120,7 +153,7 @@ def read_journal(path: Path) -> JournalStorage:
     Raises:
         StoreError: If it is damaged before its last line.
     """
-    return _replayed(path, JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
+    return _replayed(path, JournalReader(path))
 
 
 def repair_journal(path: Path) -> None:
@@ -140,7 +173,8 @@ def repair_journal(path: Path) -> None:
 
 def _replayed(path: Path, backend: BaseJournalBackend) -> JournalStorage:
     try:
-        return JournalStorage(backend)
+        with _no_garbage_sought():
+            return JournalStorage(backend)
     except (
         ValueError,
         LookupError,
@@ -151,6 +185,18 @@ def _replayed(path: Path, backend: BaseJournalBackend) -> JournalStorage:
         raise StoreError(
             f"{path}: the journal is damaged ({error}).\n  Restore it from a copy, or start in another folder."
         ) from error
+
+
+@contextmanager
+def _no_garbage_sought() -> Iterator[None]:
+    """Replaying makes objects by the hundred thousand, and all of them stay: looking through them again takes long."""
+    sought = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if sought:
+            gc.enable()
 
 
 def _is_json(text: bytes) -> bool:

@@ -10,10 +10,12 @@ import optuna
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from search.experiment import Experiment
 from search.store import JOURNAL, RunStore, hold, read_study, repair_journal
-from search.store.journal import read_journal as optuna_journal
+from search.store.journal import JournalReader
 from search.store.records import study_of
 from search.types import (
     Cost,
@@ -62,6 +64,11 @@ def experiment(tiny: Callable[..., Experiment]) -> Experiment:
 @pytest.fixture
 def store(experiment: Experiment, tmp_path: Path, store_of: Callable[[Experiment, Path], RunStore]) -> RunStore:
     return store_of(experiment, tmp_path / "run")
+
+
+def optuna_journal(path: Path) -> JournalStorage:
+    """Open a journal as any other program does."""
+    return JournalStorage(JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path))))
 
 
 def propose(store: RunStore, width: int = 4) -> int:
@@ -148,6 +155,28 @@ def test_a_journal_damaged_in_the_middle_is_refused(
     (folder / JOURNAL).write_bytes(b"".join([lines[0], b'{"op_code": 3, "wor\n', *lines[1:]]))
     with pytest.raises(StoreError, match="damaged"):
         store_of(experiment, folder)
+
+
+def test_a_reader_yields_what_optunas_own_does_and_then_what_was_added(store: RunStore):
+    propose(store)
+    path = store.folder / JOURNAL
+    own, theirs = JournalReader(path), JournalFileBackend(str(path), lock_obj=JournalFileOpenLock(str(path)))
+    first = list(own.read_logs(0))
+    assert first == list(theirs.read_logs(0))
+    propose(store)
+    added = list(own.read_logs(len(first)))
+    assert added == list(theirs.read_logs(len(first)))
+    assert added
+    assert list(own.read_logs(len(first) + len(added))) == []
+    assert list(own.read_logs(2)) == [*first, *added][2:]  # from anywhere, if asked
+    with path.open("ab") as file:
+        file.write(b'{"op_code": 2')  # the writer is at it
+    assert list(own.read_logs(0)) == [*first, *added]
+
+
+def test_a_reader_does_not_write(store: RunStore):
+    with pytest.raises(StoreError, match="opened to read"):
+        JournalReader(store.folder / JOURNAL).append_logs([{}])
 
 
 def test_a_lock_left_by_a_killed_driver_does_not_block(
