@@ -291,8 +291,7 @@ def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) ->
         write_all(study)
     if not study.in_state(TrialState.COMPLETE):
         return Shipment((), ())
-    with span("presets"):
-        shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
+    shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
     with span("pictures"):

@@ -34,6 +34,7 @@ from search.presets.card import render_card
 from search.presets.names import descriptive_name, shipped_name
 from search.presets.sample import Sample, make_sample
 from search.study import checkpoint_path
+from search.timing import span
 from search.types import Cost, EvaluationError, Study, Trial, cost_from_json
 
 log = logging.getLogger(__name__)
@@ -200,7 +201,8 @@ class _Exporter:
         self._compare(trial, mean_quality(scores).psnr_db, checkpoint)
         sample = make_sample(model, data, scores)
         (folder / SAMPLE_FILE).write_bytes(sample.png)
-        [outcome] = self.executor.run(partial(measure_folder, self.plan.cost), [folder])
+        with span("preset_costs"):
+            [outcome] = self.executor.run(partial(measure_folder, self.plan.cost), [folder])
         if outcome.value is None:
             raise EvaluationError(f"trial {trial.number} could not be measured: {outcome.error}.") from outcome.error
         return _Network(folder, model.config, outcome.value, sample)

@@ -19,6 +19,8 @@ NAMES: Mapping[Phase, str] = {
     Phase.RECORDING: "recording and waiting",
     Phase.RESULTS: "results",
 }
+PRESET_COSTS = "preset_costs"
+"""Of the results: presets are measured as they ship, so this is measuring, and no overhead."""
 PARTS: Mapping[Phase, Mapping[str, str]] = {
     Phase.START_UP: {
         "imports": "imports and records",
@@ -47,8 +49,9 @@ PARTS: Mapping[Phase, Mapping[str, str]] = {
     Phase.RESULTS: {
         "imports": "imports",
         "tables": "tables and report",
-        "presets": "presets, measured again",
+        PRESET_COSTS: "measuring presets again",
         "pictures": "pictures",
+        "rest": "writing presets",
     },
 }
 """What workers did in a phase, in the results the driver: by the names in the records, in the order of the table."""
@@ -118,6 +121,7 @@ class RunProfile:
     def overhead(self) -> float | None:
         """Share of the wall time that was neither training nor measuring; None where nothing was recorded."""
         useful = sum(self.phases[phase] for phase in USEFUL)
+        useful += sum(part.seconds for part in self.parts[Phase.RESULTS] if part.name == PRESET_COSTS)
         return 1 - useful / self.wall_s if self.wall_s > 0 else None
 
 
