@@ -121,7 +121,7 @@ class JournalReader(BaseJournalBackend):
             file.seek(self._offset)
             content = file.read()
         lines = content[: content.rfind(b"\n") + 1].splitlines(keepends=True)
-        if lines and not _is_json(lines[-1]):
+        if lines and _is_torn(lines[-1]):
             lines.pop()
         logs: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")
         self._offset += sum(map(len, lines))
@@ -197,6 +197,15 @@ def _no_garbage_sought() -> Iterator[None]:
     finally:
         if sought:
             gc.enable()
+
+
+def _is_torn(line: bytes) -> bool:
+    """Say whether a line is the beginning of one; what is no text at all was not half written, but damaged."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError:
+        return True
+    return False
 
 
 def _is_json(text: bytes) -> bool:
