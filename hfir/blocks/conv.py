@@ -8,6 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+FAST_COLUMNS = 3
+"""Kernels with more columns learn so many at a time; see `depthwise`."""
+
 
 class Pointwise(nn.Conv2d):
     """A 1×1 convolution: the same linear map of the channels at each pixel.
@@ -74,9 +77,6 @@ def depthwise(
     if by_columns:
         return _ByColumns.apply(x, weight, bias, padding)  # pyright: ignore[reportReturnType]
     return F.conv2d(x, weight, bias, padding=padding, groups=x.shape[1])
-
-
-FAST_COLUMNS = 3
 
 
 class _ByColumns(torch.autograd.Function):

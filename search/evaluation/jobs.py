@@ -19,7 +19,7 @@ def start_worker() -> None:
     """
     import torch
 
-    import search.evaluation.evaluator  # noqa: F401
+    import search.evaluation.evaluator  # noqa: F401 - for its imports alone
     from search.evaluation.allocator import keep_memory
 
     keep_memory()

@@ -103,7 +103,7 @@ class Journal(BaseJournalBackend):
 
 
 class JournalReader(BaseJournalBackend):
-    """Optuna's journal file, to read: what is new is parsed in one go, in half the time of line by line."""
+    """Optuna's journal file, to read: what is new is parsed in one go, not line by line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

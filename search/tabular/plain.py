@@ -28,9 +28,7 @@ def bench_plain(table: Table, *, seed: int, evaluations: int, limits: Mapping[st
         limits: Upper limits of costs.
     """
     limits = limits or {}
-    study = optuna.create_study(
-        directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed), storage=None
-    )
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.TPESampler(seed=seed))
     drawn = np.random.default_rng(seed)
     total = table.total(limits)
     rows: list[int] = []

@@ -12,7 +12,7 @@ both_layouts = pytest.mark.parametrize("layout", [torch.channels_last, torch.con
 
 
 def made(channels: int, sides: tuple[int, int], kernel: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return features, a kernel and a bias; double steps in the values keep fp32 sums comparable."""
+    """Return features, a kernel and a bias."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(2, channels, *sides, generator=generator)
     return x, torch.randn(channels, 1, kernel, kernel, generator=generator), torch.randn(channels, generator=generator)
