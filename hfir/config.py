@@ -57,6 +57,16 @@ class LargeKernelConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DenseConfig:
+    """One dense 3×3 convolution and a PReLU a block: no norm, no gate, no residual.
+
+    So `expansion` and `channel_attention` say nothing of these blocks; attention and experts expand as they always do.
+    """
+
+    kind: ClassVar[str] = "dense"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WindowAttentionConfig:
     """Shifted-window attention (Liu et al., 2021, arXiv 2103.14030) after each block of the stages.
 
@@ -200,12 +210,12 @@ class DeformableRefinerConfig:
         _check_depth(self.depth)
 
 
-MixerConfig = NAFConfig | LargeKernelConfig
+MixerConfig = NAFConfig | LargeKernelConfig | DenseConfig
 AttentionConfig = WindowAttentionConfig | ChannelAttentionConfig
 RefinerConfig = DFTRefinerConfig | DeformableRefinerConfig
 
 _KINDS: Mapping[str, Mapping[str, type]] = {
-    "mixer": {c.kind: c for c in (NAFConfig, LargeKernelConfig)},
+    "mixer": {c.kind: c for c in (NAFConfig, LargeKernelConfig, DenseConfig)},
     "attention": {c.kind: c for c in (WindowAttentionConfig, ChannelAttentionConfig)},
     "refiner": {c.kind: c for c in (DFTRefinerConfig, DeformableRefinerConfig)},
 }
@@ -226,10 +236,10 @@ class HFIRConfig:
         encoder_blocks: Blocks of each encoder stage from level 1 down; its length is the number of levels.
         bottleneck_blocks: Blocks at the deepest level, between encoder and decoder; 0 or more.
         decoder_blocks: Blocks of each decoder stage from the deepest level up; 0 or more each.
-        mixer: The spatial mixing inside each block.
-        channel_attention: Whether trunk blocks scale their channels by a map of their means over the image
-            (NAFNet's SCA). It makes a tile's result depend on the tile.
-        expansion: Channels after a block's expanding 1×1 convolution as a multiple of its width, in 1..4;
+        mixer: The spatial mixing inside each trunk block.
+        channel_attention: Whether trunk blocks (but for dense ones) scale their channels by a map of their means over
+            the image (NAFNet's SCA). It makes a tile's result depend on the tile.
+        expansion: Channels after a gated block's expanding 1×1 convolution as a multiple of its width, in 1..4;
             the gate halves them again.
         attention: Where and how windows attend, or None.
         experts: Where and how many experts, or None.
@@ -316,7 +326,8 @@ class HFIRConfig:
         summaries = isinstance(self.attention, WindowAttentionConfig) and self.attention.num_tokens > 0
         channels = isinstance(self.attention, ChannelAttentionConfig)
         per_image = self.experts is not None and self.experts.routing == "image"
-        return self.channel_attention or summaries or channels or per_image
+        scaled = self.channel_attention and not isinstance(self.mixer, DenseConfig)
+        return scaled or summaries or channels or per_image
 
     @property
     def supports_fp16(self) -> bool:

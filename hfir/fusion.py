@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from hfir.blocks.large_kernel import RepLargeKernel
+from hfir.blocks.folding import Foldable
 from hfir.model import HydraFusionIR
 
 
@@ -27,7 +27,7 @@ def _folded_state(model: HydraFusionIR) -> dict[str, Tensor]:
     """Return the state dict with each re-parameterised convolution replaced by its folded one."""
     state = {name: value.detach().clone() for name, value in model.state_dict().items()}
     for path, module in model.named_modules():
-        if isinstance(module, RepLargeKernel):
+        if isinstance(module, Foldable):
             for name in [n for n in state if n.startswith(f"{path}.")]:
                 del state[name]
             state |= {f"{path}.{name}": value for name, value in module.folded().items()}

@@ -4,6 +4,7 @@ from itertools import cycle
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -112,7 +113,7 @@ class HydraFusionIR(nn.Module):
         trunk = self.decoder(self.bottleneck(skips[-1], flow), skips, flow)
         if self.refiner is not None and self.fusion is not None and high is not None:
             trunk = self.fusion(trunk, self.refiner(high, flow))
-        y = self.head(trunk) + self.base(padded)
+        y = F.pixel_shuffle(self.head(trunk) + self.base.before_shuffle(padded), self.config.upscale)
         return y[..., : h * self.config.upscale, : w * self.config.upscale]
 
     def _check_use(self, condition: Tensor | None, noise: Tensor | None) -> None:

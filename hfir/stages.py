@@ -1,7 +1,6 @@
 """Encoder, bottleneck, decoder and detail refiner: sequences of blocks, and the skips between them."""
 
 from collections.abc import Iterator
-from functools import partial
 from itertools import pairwise
 
 from jaxtyping import Float
@@ -12,7 +11,7 @@ from hfir.blocks.conv import Pointwise
 from hfir.blocks.ffn import SimpleGate, gated_width
 from hfir.blocks.gating import ConvGate
 from hfir.blocks.moe import Flow, MoEX
-from hfir.blocks.naf import TrunkBlock, residual_scale
+from hfir.blocks.naf import residual_scale
 from hfir.blocks.noise import NoiseInjection
 from hfir.blocks.norm import ChannelNorm
 from hfir.config import AttentionConfig, HFIRConfig, RefinerConfig
@@ -37,7 +36,7 @@ class Stage(nn.Module):
         channels, attention = config.channels_at(name), config.attention
         self.blocks = nn.Sequential()
         for _ in range(depth):
-            self.blocks.append(_trunk_block(config, channels))
+            self.blocks.append(MIXERS[config.mixer.kind](channels, config, config.mixer))
             if attention is not None and name in attention.stages:
                 self.blocks.append(_attention_block(config, attention, channels, shifted=next(shifts)))
         self.experts = _experts(config, name)
@@ -134,13 +133,6 @@ class DetailRefiner(nn.Module):
         for block in self.blocks:
             x = block(x, flow)
         return x if self.experts is None else self.experts(x, flow)
-
-
-def _trunk_block(config: HFIRConfig, channels: int) -> TrunkBlock:
-    mix = partial(MIXERS[config.mixer.kind], config=config.mixer, fused=config.fused)
-    return TrunkBlock(
-        channels, mix, config.expansion, config.residual_scale, channel_attention=config.channel_attention
-    )
 
 
 def _attention_block(config: HFIRConfig, attention: AttentionConfig, channels: int, *, shifted: bool) -> WAGFFN:

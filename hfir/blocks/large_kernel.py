@@ -10,22 +10,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.conv import Depthwise, depthwise
-from hfir.config import LargeKernelConfig, NAFConfig
+from hfir.blocks.folding import Foldable
 
 
-def naf_mixer(channels: int, config: NAFConfig, *, fused: bool) -> nn.Module:
-    """Return the 3×3 depth-wise convolution of a NAF block; there is nothing in it to fuse."""
-    return Depthwise(channels, 3)
-
-
-def large_kernel_mixer(channels: int, config: LargeKernelConfig, *, fused: bool) -> nn.Module:
-    """Return a K×K depth-wise convolution: branches while they train, one kernel in the deploy form."""
-    if config.reparam and not fused:
-        return RepLargeKernel(channels, config.kernel_size)
-    return Depthwise(channels, config.kernel_size)
-
-
-class RepLargeKernel(nn.Module):
+class RepLargeKernel(Foldable):
     """A depth-wise K×K convolution that trains as a sum of branches and deploys as one kernel.
 
     Branches: K×K, every smaller odd side down to 3, 3×3 with each dilation that fits, 1×1, and a scaled identity.
@@ -57,26 +45,13 @@ class RepLargeKernel(nn.Module):
             kernel = kernel + _centred(_spread(weight, int(dilation)), self.kernel_size)
         return kernel
 
+    def merged_bias(self) -> Float[Tensor, " c"]:
+        """Return the one bias; the branches have none of their own."""
+        return self.bias
+
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the sum of all branches of `x`."""
-        return depthwise(x, self.merged_kernel(), self.bias, padding=self.kernel_size // 2)
-
-    def folded(self) -> dict[str, Tensor]:
-        """Return weight and bias of the equivalent plain convolution, folded in fp64."""
-        exact = {name: p.detach().double() for name, p in self.named_parameters()}
-        kernel = torch.func.functional_call(_Merge(self), {f"rep.{n}": p for n, p in exact.items()}, ())
-        return {"weight": kernel.to(self.full.dtype), "bias": self.bias.detach().clone()}
-
-
-class _Merge(nn.Module):
-    """`merged_kernel` as a forward, so that it can be called on other (here: fp64) parameters."""
-
-    def __init__(self, rep: RepLargeKernel) -> None:
-        super().__init__()
-        self.rep = rep
-
-    def forward(self) -> Tensor:
-        return self.rep.merged_kernel()
+        return depthwise(x, self.merged_kernel(), self.merged_bias(), padding=self.kernel_size // 2)
 
 
 def _small(channels: int, side: int) -> nn.Parameter:

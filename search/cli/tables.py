@@ -126,6 +126,8 @@ def network_in_words(trial: Trial) -> str:
     words = [f"w{g['width']} L{levels} {encoder}|{g['bottleneck_blocks']}|{decoder}"]
     if g.get("mixer") == "large_kernel":
         words.append(f"k{g['kernel_size']}{'r' if g['reparam'] else ''}")
+    if g.get("mixer") == "dense":
+        words.append("dense")
     if g.get("attention") == "window":
         words.append(f"win{g['window_size']}@{g['attention_stages']}")
     if g.get("num_experts", 1) != 1:

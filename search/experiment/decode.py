@@ -9,6 +9,7 @@ from hfir.config import (
     AttentionConfig,
     ChannelAttentionConfig,
     DeformableRefinerConfig,
+    DenseConfig,
     DFTRefinerConfig,
     FrequencySplitConfig,
     HFIRConfig,
@@ -44,7 +45,7 @@ def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
         decoder_blocks=tuple(_int(genotype, f"decoder_blocks.{i}") for i in range(levels, 0, -1)),
         mixer=_mixer(genotype),
         channel_attention=bool(_value(genotype, "channel_attention")),
-        expansion=float(genotype["expansion"]),
+        expansion=float(_value(genotype, "expansion")),
         attention=_attention(genotype, levels),
         experts=_experts(genotype, levels),
         downsampler=str(_value(genotype, "downsampler")),
@@ -69,6 +70,8 @@ def _int(genotype: Genotype, name: str) -> int:
 def _mixer(genotype: Genotype) -> MixerConfig:
     if genotype["mixer"] == NAFConfig.kind:
         return NAFConfig()
+    if genotype["mixer"] == DenseConfig.kind:
+        return DenseConfig()
     return LargeKernelConfig(kernel_size=_int(genotype, "kernel_size"), reparam=bool(genotype["reparam"]))
 
 

@@ -70,6 +70,7 @@ _STAGES_RULE = (
     "decoder at the deepest level)"
 )
 _LARGE_KERNEL = Needs("mixer", _is("large_kernel"), "large_kernel")
+_GATED = Needs("mixer", _is("naf", "large_kernel"), "naf or large_kernel")
 _ATTENTION = Needs("attention", _is("window", "channel"), "window or channel")
 _WINDOWS = Needs("attention", _is("window"), "window")
 _EXPERTS = Needs("num_experts", _more_than_one, "more than 1")
@@ -117,9 +118,9 @@ _ROWS = (
     ),
     Dimension(
         name="mixer",
-        about="Spatial mixing inside each block.",
-        values=OneOf(("naf", "large_kernel")),
-        rule="naf or large_kernel",
+        about="Spatial mixing inside each block: depth-wise 3×3, depth-wise K×K, or one dense 3×3 convolution.",
+        values=OneOf(("naf", "large_kernel", "dense")),
+        rule="naf, large_kernel or dense",
         default="naf",
     ),
     Dimension(
@@ -144,6 +145,7 @@ _ROWS = (
         values=SWITCH,
         rule="true or false",
         default=True,
+        needs=_GATED,
     ),
     Dimension(
         name="expansion",
@@ -151,6 +153,7 @@ _ROWS = (
         values=Number(1.0, 4.0),
         rule="1..4 times the width",
         default=2.0,
+        needs=_GATED,
     ),
     Dimension(
         name="attention",

@@ -210,8 +210,10 @@ def _blocks(config: Mapping[str, Any]) -> str:
 
 
 def _mixer(mixer: Mapping[str, Any]) -> str:
-    if mixer["kind"] != "large_kernel":
-        return f"{str(mixer['kind']).upper()} blocks"
+    if mixer["kind"] == "naf":
+        return "NAF blocks"
+    if mixer["kind"] == "dense":
+        return "dense 3×3 convolutions"
     side = mixer["kernel_size"]
     return f"{side}×{side} kernels{', re-parameterised' if mixer.get('reparam') else ''}"
 

@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hfir import HFIRConfig, LargeKernelConfig, fuse
+from hfir import DenseConfig, HFIRConfig, LargeKernelConfig, fuse
+from hfir.blocks.dense import DenseBlock, DenseConv
+from hfir.blocks.folding import Foldable
 from hfir.blocks.large_kernel import RepLargeKernel
 
 CONFIGURATIONS = 50
@@ -15,7 +17,7 @@ REP = LargeKernelConfig(kernel_size=9, reparam=True)
 
 
 def folded_modules(model: nn.Module) -> int:
-    return sum(isinstance(module, RepLargeKernel) for module in model.modules())
+    return sum(isinstance(module, Foldable) for module in model.modules())
 
 
 def apart(one: Tensor, other: Tensor) -> float:
@@ -35,7 +37,8 @@ def test_fused_network_gives_the_same_image(drawn, built, image, number: int):
 
 def test_enough_of_these_networks_have_something_to_fold(drawn):
     mixers = [drawn(number).mixer for number in range(CONFIGURATIONS)]
-    assert sum(isinstance(mixer, LargeKernelConfig) and mixer.reparam for mixer in mixers) >= 10
+    assert sum(isinstance(mixer, LargeKernelConfig) and mixer.reparam for mixer in mixers) >= 5
+    assert sum(isinstance(mixer, DenseConfig) for mixer in mixers) >= 10
 
 
 @pytest.mark.parametrize("kernel_size", [3, 5, 7, 9, 11, 13])
@@ -51,6 +54,45 @@ def test_every_kernel_folds(built, image, kernel_size: int):
             if isinstance(module, RepLargeKernel):
                 module.point.zero_()
         assert apart(expected, fuse(model)(x)) > 1e-3
+
+
+@pytest.mark.parametrize("width", [4, 16, 40])
+def test_a_dense_kernel_folds_with_its_gain_and_the_identity(built, image, width: int):
+    model = built(HFIRConfig(width=width, mixer=DenseConfig()), width, stirred=0.05)
+    x = image(2, 3, 15, 18)
+    with torch.no_grad():
+        model.head.conv.weight.mul_(4)
+        expected, fused = model(x), fuse(model)
+    kinds = [type(block.conv) for block in fused.modules() if isinstance(block, DenseBlock)]
+    assert set(kinds) == {nn.Conv2d}
+    with torch.no_grad():
+        assert apart(expected, fused(x)) < 1e-4
+        for block in fused.modules():
+            if isinstance(block, DenseBlock):  # and the test would notice an identity that is left out
+                block.conv.weight[:, :, 1, 1].sub_(torch.eye(width))
+        assert apart(expected, fused(x)) > 1e-3
+
+
+@pytest.mark.parametrize("channels", [8, 16, 96])
+def test_a_dense_kernel_starts_near_the_identity(image, channels: int):
+    torch.manual_seed(channels)
+    x = image(1, channels, 24, 24) - 0.5
+    with torch.no_grad():
+        changed = DenseConv(channels)(x) - x
+    assert 0.02 < changed.std() / x.std() < 0.3
+
+
+def test_one_step_changes_what_a_dense_kernel_gives_alike_at_any_width(image):
+    def step(channels: int) -> float:
+        torch.manual_seed(channels)
+        conv, x = DenseConv(channels), image(1, channels, 16, 16) - 0.5
+        before = conv(x)
+        optimiser = torch.optim.Adam([conv.weight], lr=1e-3)
+        before.square().mean().backward()
+        optimiser.step()
+        return float((conv(x) - before).detach().std())
+
+    assert step(128) < 1.5 * step(16)  # without the gain it is five times as much
 
 
 def test_fusing_twice_changes_nothing(built, image, everything):

@@ -42,8 +42,9 @@ def test_every_slot_is_listed():
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("name", MIXERS)
 def test_a_mixer_keeps_the_shape(image, name: str, fused: bool):
-    mixer = MIXERS[name](6, _KINDS["mixer"][name](), fused=fused)
-    assert mixer(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
+    mixer = _KINDS["mixer"][name]()
+    block = MIXERS[name](6, dataclasses.replace(BASE, mixer=mixer, fused=fused), mixer)
+    assert block(image(2, 6, 5, 9)).shape == (2, 6, 5, 9)
 
 
 @pytest.mark.parametrize("shifted", [False, True])

@@ -58,6 +58,8 @@ def test_a_dimension_is_there_exactly_where_it_counts(point):
     counts = {
         "kernel_size": values["mixer"] == "large_kernel",
         "reparam": values["mixer"] == "large_kernel",
+        "channel_attention": values["mixer"] != "dense",
+        "expansion": values["mixer"] != "dense",
         "window_size": values.get("attention") == "window",
         "window_overlap": values.get("attention") == "window",
         "global_tokens": values.get("attention") == "window",
@@ -86,7 +88,8 @@ def test_a_network_has_what_its_point_says(point):
     values = experiment.space.sample(seed).values
     config = experiment.decode(experiment.space.sample(seed))
     levels = range(1, values["levels"] + 1)
-    assert (config.width, config.levels, config.expansion) == (values["width"], values["levels"], values["expansion"])
+    assert (config.width, config.levels) == (values["width"], values["levels"])
+    assert config.expansion == values.get("expansion", 2.0)
     assert config.encoder_blocks == tuple(values[f"encoder_blocks.{n}"] for n in levels)
     assert config.decoder_blocks == tuple(values[f"decoder_blocks.{n}"] for n in reversed(levels))
     assert config.mixer.kind == values["mixer"]

@@ -60,7 +60,12 @@ EXPECTED = (
     ("empty-choices", 4, "space.width: names no choices.", "Name at least one: even numbers of channels"),
     ("odd-width", 5, "space.width: 17 is not possible.", "It takes even numbers of channels, 4..256."),
     ("even-kernel", 5, "space.kernel_size: 4 is not possible.", "It takes odd sides in pixels, 3..13."),
-    ("unknown-mixer", 4, "space.mixer: large_kernl is not possible.", "Did you mean large_kernel? It takes naf or"),
+    (
+        "unknown-mixer",
+        4,
+        "space.mixer: large_kernl is not possible.",
+        "Did you mean large_kernel? It takes naf, large_",
+    ),
     ("unknown-stage", 5, "space.attention_stages: enc4 is not possible.", "stages joined by '+': enc1, enc2,"),
     ("duplicate-choice", 7, "space.width: 16 stands twice.", "Name each value once."),
     ("same-number-twice", 4, "space.expansion: 2.0 stands twice.", "Name each value once."),
@@ -125,7 +130,7 @@ EXPECTED = (
     ("range-without-step", 4, "space.expansion: the range has no step.", "whole numbers may leave the step out."),
     ("range-upside-down", 5, "space.bottleneck_blocks.min: a range from 4 to 2 by 1 holds nothing.", "min <= max"),
     ("range-over-odd-numbers", 4, "space.width: 17 is not possible.", "even numbers"),
-    ("range-of-words", 4, "space.mixer: only numbers can have a range.", "List choices: naf or large_kernel."),
+    ("range-of-words", 4, "space.mixer: only numbers can have a range.", "List choices: naf, large_kernel or dense."),
     (
         "range-of-a-million",
         4,

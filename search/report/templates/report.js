@@ -208,7 +208,8 @@ function diagram(config) {
     const turn = Math.atan2(y - y0, x - x0) * 180 / Math.PI;
     draw("path", {d: "M0 0L-6 -3.5L-6 3.5Z", class: "tip", transform: `translate(${x} ${y}) rotate(${turn})`});
   };
-  const mixer = config.mixer.kind === "large_kernel" ? `${config.mixer.kernel_size}×${config.mixer.kernel_size}` : config.mixer.kind.toUpperCase();
+  const side = config.mixer.kernel_size;
+  const mixer = {naf: "NAF", dense: "dense 3×3", large_kernel: `${side}×${side}`}[config.mixer.kind];
   const parts = stage => {
     const {attention, experts} = config, found = [];
     if (attention?.stages.includes(stage)) found.push(`${attention.kind} attention`);
