@@ -2,7 +2,7 @@
 
 Three passes over one folder, each of which goes on where it was stopped:
 
-    python benchmarks/build_table.py OUT                    # trains: 288 networks x 2 seeds, 45 min of a quiet core
+    python benchmarks/build_table.py OUT --workers 2        # trains: 288 networks x 2 seeds, 45 min of a quiet core
     python benchmarks/build_table.py OUT --latencies        # measures: run it on a quiet machine, some 20 min
     python benchmarks/build_table.py OUT --pack DIR         # writes DIR/ours.parquet and DIR/ours.md
 
@@ -16,12 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import random
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO, cast
 
@@ -52,6 +55,7 @@ def main() -> int:
     parser.add_argument("--pack", type=Path, metavar="DIR", help="write the table from the record")
     parser.add_argument("--seeds", type=int, default=2, help="seeds to train, from 0")
     parser.add_argument("--limit", type=int, default=None, help="stop after so many networks")
+    parser.add_argument("--workers", type=int, default=1, help="networks trained at a time, one thread each")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     experiment = load_experiment(EXPERIMENT)
@@ -64,30 +68,43 @@ def main() -> int:
     elif arguments.latencies:
         measure(experiment, arguments.out, arguments.limit)
     else:
-        train(experiment, arguments.out, arguments.seeds, arguments.limit)
+        train(experiment, arguments.out, arguments.seeds, arguments.limit, arguments.workers)
     return 0
 
 
-def train(experiment: Experiment, out: Path, seeds: int, limit: int | None) -> None:
+def train(experiment: Experiment, out: Path, seeds: int, limit: int | None, workers: int) -> None:
     """Train what is not yet recorded."""
-    data = embedded_task(
-        cast(Any, DEGRADATIONS["super_resolution"])(upscale=2), channels=3, seed=0, max_validation_px=VALIDATION_PX
-    )
-    write_conditions(experiment, out, data)
+    write_conditions(experiment, out, load_data())
     done = {(line["key"], line["seed"]) for line in read_lines(out / TRAININGS)}
     waiting = [(s, g) for s in range(seeds) for g in shuffled(experiment) if (g.key, s) not in done]
-    with (out / TRAININGS).open("a", encoding="utf-8") as record:
-        for count, (seed, genotype) in enumerate(waiting[:limit], start=1):
-            line = trained(experiment, data, genotype, seed)
+    spawn = multiprocessing.get_context("spawn")
+    with (
+        (out / TRAININGS).open("a", encoding="utf-8") as record,
+        ProcessPoolExecutor(workers, mp_context=spawn, initializer=start_worker) as pool,
+    ):
+        jobs = [pool.submit(trained, genotype, seed) for seed, genotype in waiting[:limit]]
+        for count, job in enumerate(as_completed(jobs), start=1):
+            line = job.result()
             append(record, line)
             last = line["rungs"][-1]
             print(
-                f"{count}/{len(waiting)} seed {seed} {genotype.key} {last['psnr_db']:.3f} dB {last['elapsed_s']:.1f} s"
+                f"{count}/{len(jobs)} seed {line['seed']} {line['key']} {last['psnr_db']:.3f} dB "
+                f"{last['elapsed_s']:.1f} s",
+                flush=True,
             )
 
 
-def trained(experiment: Experiment, data: TaskData, genotype: Genotype, seed: int) -> dict[str, Any]:
+@lru_cache
+def load_data() -> TaskData:
+    """Return the embedded photographs, those to validate on cut to their centres."""
+    return embedded_task(
+        cast(Any, DEGRADATIONS["super_resolution"])(upscale=2), channels=3, seed=0, max_validation_px=VALIDATION_PX
+    )
+
+
+def trained(genotype: Genotype, seed: int) -> dict[str, Any]:
     """Train one network through all rungs, and return its line of the record."""
+    experiment, data = load_experiment(EXPERIMENT), load_data()
     config, plan = experiment.decode(genotype), replace(experiment.evaluation_plan().proxy, data_seed=seed)
     weights_seed = int(stable_hash([genotype.key, seed]), 16) % 2**31
     training = ProxyTraining(config, plan, data, weights_seed)
