@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +28,7 @@ class Journal(BaseJournalBackend):
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, JournalFileOpenLock(str(path))
         self._file = JournalFileBackend(str(path), lock_obj=self._lock)
+        self._reader = JournalReader(path)
         self._together = False
         self._lines: list[dict[str, Any]] = []
         self._first: int | None = None
@@ -65,7 +65,7 @@ class Journal(BaseJournalBackend):
     def read_logs(self, log_number_from: int) -> Iterator[dict[str, Any]]:
         """Yield the lines from a number on."""
         if not self._lines:
-            return self._file.read_logs(log_number_from)
+            return self._reader.read_logs(log_number_from)
         if self._first is None:
             self._first = log_number_from
         return iter(self._lines[log_number_from - self._first :])
@@ -74,7 +74,7 @@ class Journal(BaseJournalBackend):
         (lines, first), self._lines, self._first = (self._lines, self._first), [], None
         if not lines:
             return
-        if any(True for _ in self._file.read_logs(first or 0)):
+        if any(True for _ in self._reader.read_logs(first or 0)):
             raise StoreError(
                 f"{self._path}: another program wrote into this journal while the search did.\n"
                 "  Start the search again: it goes on. To look on, use `hfir-search dashboard`, which only reads."
@@ -89,7 +89,7 @@ class Journal(BaseJournalBackend):
             with suppress(OSError):  # half of what belongs together is of no use; a killed driver's is seen to later
                 os.truncate(self._path, whole)
             raise
-        deque(self._file.read_logs(first or 0), maxlen=0)  # lines it has not seen make it read all from the start
+        self._reader.read_logs(first or 0)  # what it has not seen makes it read all from the start
 
     def _append(self, lines: list[dict[str, Any]]) -> None:
         """Append as Optuna does, but for the sync."""
@@ -103,7 +103,7 @@ class Journal(BaseJournalBackend):
 
 
 class JournalReader(BaseJournalBackend):
-    """Optuna's journal file, to read: what is new is parsed in one go, not line by line."""
+    """Optuna's journal file, as it is read: what is new is parsed in one go, not line by line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
