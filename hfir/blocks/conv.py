@@ -37,7 +37,7 @@ def pointwise(
     On a CPU with one thread and few images, torch has 1×1 kernels done by a general matrix product instead of oneDNN,
     unless they are dilated. A dilation changes nothing of one tap, and here halves the time (docs/log.md).
     """
-    dilation = 2 if x.is_cpu and not torch.compiler.is_compiling() else 1
+    dilation = 2 if x.is_cpu and not torch.compiler.is_exporting() else 1
     return F.conv2d(x, weight, bias, dilation=dilation)
 
 
@@ -71,7 +71,7 @@ def depthwise(
         and torch.is_grad_enabled()
         and x.is_cpu
         and x.dtype == weight.dtype == torch.float32
-        and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling())
+        and not (torch.is_autocast_enabled("cpu") or torch.compiler.is_exporting())
         and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
     )
     if by_columns:

@@ -8,13 +8,13 @@ import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.conv import depthwise
 from hfir.blocks.gating import Gate
+from hfir.blocks.padding import repeat_border
 from hfir.config import DFT_PX as PATCH
 
 
@@ -56,7 +56,7 @@ class FreqSplitGate(nn.Module):
     def blur(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the smooth band of `x`; borders are replicated, which is legal for any size."""
         edge = self.kernel_size // 2
-        return depthwise(F.pad(x, (edge,) * 4, mode="replicate"), self.kernel(), None, padding=0)
+        return depthwise(repeat_border(x, (edge, edge, edge, edge)), self.kernel(), None, padding=0)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Bands:
         """Return the gated bands, each shaped like `x`."""
@@ -104,7 +104,7 @@ class PatchDFT(nn.Module):
         """Return `x` with the spectrum of each patch scaled."""
         h, w = x.shape[-2:]
         o = self.offset
-        padded = F.pad(x, (o, -(w + o) % PATCH, o, -(h + o) % PATCH), mode="replicate")
+        padded = repeat_border(x, (o, -(w + o) % PATCH, o, -(h + o) % PATCH))
         spectrum = _along_both(self.basis, padded.permute(0, 2, 3, 1))
         patches = rearrange(spectrum, "b (i p) (j q) c -> b i p j q c", p=PATCH, q=PATCH)
         scaled = patches * self.gain.permute(1, 2, 0)[:, None]

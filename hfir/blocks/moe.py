@@ -18,6 +18,7 @@ from hfir.blocks.conv import pointwise
 from hfir.blocks.ffn import gated_width
 from hfir.blocks.naf import residual_scale
 from hfir.blocks.norm import ChannelNorm
+from hfir.blocks.padding import repeat_border
 from hfir.blocks.windows import cut
 from hfir.config import ROUTING_PX, MoEConfig
 
@@ -234,7 +235,7 @@ def _roughness(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w2"]
 
     Beyond the border the outermost values are repeated. A quarter of the pixels tells as much, in a third of the time.
     """
-    padded = F.pad(features, (0, 1, 0, 1), mode="replicate")
+    padded = repeat_border(features, (0, 1, 0, 1))
     here = padded[..., :-1:2, :-1:2]
     return (padded[..., :-1:2, 1::2] - here).abs() + (padded[..., 1::2, :-1:2] - here).abs()
 

@@ -234,6 +234,10 @@ def train(
     precision: Annotated[
         str | None, typer.Option(help="32-true or bf16-mixed.", show_default="as the recipe's")
     ] = None,
+    compiled: Annotated[
+        bool,
+        typer.Option("--compile/--no-compile", help="Compile the network; may pay after thousands of steps."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -253,6 +257,7 @@ def train(
             deadline=deadline,
             accelerator=accelerator,
             devices=devices,
+            compiled=compiled,
             quiet=quiet,
             as_json=as_json,
         )

@@ -31,6 +31,7 @@ def train_network(
     deadline: float | None,
     accelerator: str,
     devices: int,
+    compiled: bool,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -45,7 +46,7 @@ def train_network(
     loaded = load_recipe(recipe, assignments, start.task)
     fabric = make_fabric(loaded.plan.precision, accelerator=accelerator, devices=devices)
     with logging_to(*_logs(out, quiet=quiet)) if fabric.is_global_zero else nullcontext():
-        outcome = train(loaded, start, out, fabric, deadline=deadline)
+        outcome = train(loaded, start, out, fabric, deadline=deadline, compiled=compiled)
     if not fabric.is_global_zero:
         return
     if outcome.interrupted:

@@ -30,6 +30,7 @@ from search.store import hold
 from search.tasks.leaks import refuse_trained_on, seen_in
 from search.tasks.patches import Batch, PatchSampler
 from search.training.average import WeightAverage
+from search.training.compiling import compile_network, try_compiled
 from search.training.files import (
     BEST_FOLDER,
     GAN_FOLDER,
@@ -45,7 +46,7 @@ from search.training.files import (
 from search.training.pace import Pace
 from search.training.plan import GanPlan, differences
 from search.training.recipe import Recipe
-from search.training.stages import GanStage, PixelStage, Stage
+from search.training.stages import GanStage, PixelStage, Stage, run_network
 from search.training.start import Start, weights_digest
 from search.training.stopping import StopRequest, stop_requests
 from search.types import InputError
@@ -102,7 +103,15 @@ def make_fabric(plan_precision: str, *, accelerator: str = "auto", devices: int 
         ) from error
 
 
-def train(recipe: Recipe, start: Start, folder: Path, fabric: Fabric, *, deadline: float | None = None) -> Outcome:
+def train(
+    recipe: Recipe,
+    start: Start,
+    folder: Path,
+    fabric: Fabric,
+    *,
+    deadline: float | None = None,
+    compiled: bool = False,
+) -> Outcome:
     """Train a network in a folder, going on from what the folder holds.
 
     Args:
@@ -111,16 +120,18 @@ def train(recipe: Recipe, start: Start, folder: Path, fabric: Fabric, *, deadlin
         folder: For `best/`, the checkpoint and the history.
         fabric: Of `make_fabric`; with several devices every one of them calls this.
         deadline: `time.monotonic()` after which the training pauses, with a validation; None for none.
+        compiled: Whether the network is compiled for its steps; each session may choose.
 
     Raises:
-        InputError: If the folder holds a training of another recipe, task or start, or these do not fit each other.
+        InputError: If the folder holds a training of another recipe, task or start, these do not fit each other, or
+            the network cannot be compiled.
         StoreError: If another process trains in the folder, or its checkpoint is damaged.
         EvaluationError: If the training diverges.
     """
     with hold(folder) if fabric.is_global_zero else nullcontext():
         fabric.launch()
         with _own_randomness(fabric.device):
-            training = FullTraining(recipe, start, folder, fabric)
+            training = FullTraining(recipe, start, folder, fabric, compiled=compiled)
             with stop_requests() as stop:
                 return training.run(stop, deadline)
 
@@ -133,10 +144,17 @@ class FullTraining:
         start: The network.
         folder: Of the training; its checkpoint is taken up if it has one.
         fabric: Where to train.
+        compiled: Whether the network is compiled for its steps.
     """
 
-    def __init__(self, recipe: Recipe, start: Start, folder: Path, fabric: Fabric) -> None:
+    def __init__(self, recipe: Recipe, start: Start, folder: Path, fabric: Fabric, *, compiled: bool = False) -> None:
         self.plan, self.task, self.folder, self.fabric = recipe.plan, recipe.task, folder, fabric
+        self._compiled = compiled
+        if compiled and fabric.world_size > 1:
+            raise InputError(
+                f"--compile: {fabric.world_size} devices were asked for; compiling is known to work on one.\n"
+                "  Train with --devices 1, or with --no-compile."
+            )
         if self.plan.batch % fabric.world_size:
             raise InputError(
                 f"batch: {self.plan.batch} cannot be shared by {fabric.world_size} devices.\n"
@@ -160,6 +178,8 @@ class FullTraining:
         self.model: HydraFusionIR = model.train().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self._network: Any = fabric.setup_module(self.model)
         self._network.mark_forward_method("forward_with_routing")
+        if compiled:
+            compile_network(self.model)
         self.average = WeightAverage(self.model, self.plan.ema_limit)
         self._stage: Stage = PixelStage(fabric, self._network, self.model, self.plan)
         self.step, self.elapsed_s = 0, 0.0
@@ -174,6 +194,8 @@ class FullTraining:
         if not self.history:
             self._validate()
             self._save()
+        if self._compiled and self.step < self.plan.total_steps:
+            self._compile()
         asked = False
         while self.step < self.plan.total_steps and not asked:
             self._advance()
@@ -193,24 +215,41 @@ class FullTraining:
     # -- a step ------------------------------------------------------------------------------------
 
     def _advance(self) -> None:
-        begin = time.perf_counter()
         if self.plan.gan is not None and self.step == self.plan.steps and self._stage.name == "psnr":
             self.model.load_state_dict(self.average.weights)
             self.average = WeightAverage(self.model, self.plan.ema_limit)
             self._stage = self._gan_stage(self.plan.gan)
+            if self._compiled:
+                self._compile()
+        begin = time.perf_counter()
         torch.manual_seed(_seed(self.plan.seed, self.step, self.fabric.global_rank))
-        size = self.plan.batch // self.fabric.world_size
-        mine = slice(self.fabric.global_rank * size, (self.fabric.global_rank + 1) * size)
-        whole = self._patches.batch(self.step)
-        degraded, clean = (t[mine].to(self.fabric.device) for t in (whole.degraded, whole.clean))
-        labels = None if whole.labels is None else whole.labels[mine].to(self.fabric.device)
-        share = Batch(degraded, clean, labels)
-        figures = self._stage.step(share, self.plan.rate(self.step))
+        figures = self._stage.step(self._share(), self.plan.rate(self.step))
         self.average.update(self.model)
         self.step += 1
         seconds = time.perf_counter() - begin
         self.elapsed_s += seconds
         self._pace.add(figures, self.plan.batch, seconds)
+
+    def _share(self) -> Batch:
+        """Return this device's share of the next step's batch."""
+        size = self.plan.batch // self.fabric.world_size
+        mine = slice(self.fabric.global_rank * size, (self.fabric.global_rank + 1) * size)
+        whole = self._patches.batch(self.step)
+        degraded, clean = (t[mine].to(self.fabric.device) for t in (whole.degraded, whole.clean))
+        labels = None if whole.labels is None else whole.labels[mine].to(self.fabric.device)
+        return Batch(degraded, clean, labels)
+
+    def _compile(self) -> None:
+        """Compile what the stage's steps run, outside of their time; nothing is learned."""
+        begin, share = time.perf_counter(), self._share()
+
+        def there_and_back() -> None:
+            restored, _ = run_network(self._network, self.model.config, share)
+            self.fabric.backward(restored.mean())
+
+        try_compiled(there_and_back)
+        self.model.zero_grad(set_to_none=True)
+        log.info("step=%d/%d compiled_s=%.1f", self.step, self.plan.total_steps, time.perf_counter() - begin)
 
     def _gan_stage(self, gan: GanPlan) -> Stage:
         seed = _seed(self.plan.seed, self.plan.steps, 0)

@@ -366,6 +366,13 @@ def test_a_batch_that_devices_cannot_share_is_refused(tmp_path: Path, begin: Beg
         FullTraining(recipe, begin(), tmp_path, make_fabric("32-true", accelerator="cpu", devices=2))
 
 
+def test_several_devices_are_not_compiled_for(tmp_path: Path, begin: Begin, task: dict):
+    recipe = Recipe(TrainingPlan(batch=4), load_recipe(None, [], task).task)
+    two = make_fabric("32-true", accelerator="cpu", devices=2)
+    with pytest.raises(InputError, match=r"--compile: 2 devices .*\n.*--devices 1, or with --no-compile"):
+        FullTraining(recipe, begin(), tmp_path, two, compiled=True)
+
+
 @pytest.mark.parametrize("options", [{"accelerator": "abacus"}, {"accelerator": "cuda", "devices": 64}])
 def test_devices_that_are_not_there_are_refused(options: dict):
     with pytest.raises(InputError, match="--accelerator"):
