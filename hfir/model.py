@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from hfir.blocks.frequency import Bands, FreqSplitGate
 from hfir.blocks.gating import GatedFusion
-from hfir.blocks.image import BicubicBase, Head, pad_to_multiple
+from hfir.blocks.image import BicubicPhases, Head, pad_to_multiple
 from hfir.blocks.moe import Flow, Routing
 from hfir.blocks.noise import NoiseInjection
 from hfir.blocks.skips import summing_conv
@@ -50,7 +50,7 @@ class HydraFusionIR(nn.Module):
             self.refiner = DetailRefiner(config, config.refiner)
             self.fusion = GatedFusion(config.width)
         self.head = Head(config.width, config.in_channels, config.upscale)
-        self.base = BicubicBase(config.in_channels, config.upscale)
+        self.base = BicubicPhases(config.in_channels, config.upscale)
         self.register_buffer("hfir_cfg", torch.tensor(list(config.to_json_bytes()), dtype=torch.uint8))
         self.register_load_state_dict_pre_hook(_keep_configuration)
 
@@ -113,7 +113,7 @@ class HydraFusionIR(nn.Module):
         trunk = self.decoder(self.bottleneck(skips[-1], flow), skips, flow)
         if self.refiner is not None and self.fusion is not None and high is not None:
             trunk = self.fusion(trunk, self.refiner(high, flow))
-        y = F.pixel_shuffle(self.head(trunk) + self.base.before_shuffle(padded), self.config.upscale)
+        y = F.pixel_shuffle(self.head(trunk) + self.base(padded), self.config.upscale)
         return y[..., : h * self.config.upscale, : w * self.config.upscale]
 
     def _check_use(self, condition: Tensor | None, noise: Tensor | None) -> None:

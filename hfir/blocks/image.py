@@ -20,11 +20,11 @@ def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor,
     return F.pad(x, (0, right - mirrored[1], 0, below - mirrored[3]), mode="replicate")
 
 
-class BicubicBase(nn.Module):
-    """The image that the network adds to: bicubic enlargement (Keys, 1981; a = -0.5), at scale 1 the input itself.
+class BicubicPhases(nn.Module):
+    """Bicubic enlargement (Keys, 1981; a = -0.5) before its pixel shuffle; at scale 1 the input itself.
 
     Each of the s·s output pixels around an input pixel is a fixed 5×5 blend of its neighbours, so the whole is one
-    convolution with constant weights and a pixel shuffle, and exports as such. Borders are replicated.
+    convolution with constant weights, and exports as such. Borders are replicated.
 
     Args:
         channels: Channels of the image.
@@ -40,16 +40,30 @@ class BicubicBase(nn.Module):
         blends = torch.einsum("yi,xj->yxij", phases, phases).reshape(upscale**2, 1, 5, 5)
         self.register_buffer("kernel", blends.repeat(channels, 1, 1, 1), persistent=False)
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
-        """Return the enlarged image."""
-        return x if self.upscale == 1 else F.pixel_shuffle(self.before_shuffle(x), self.upscale)
-
-    def before_shuffle(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b css h w"]:
-        """Return the `s²` values of each pixel that a pixel shuffle turns into the enlarged image."""
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b css h w"]:
+        """Return the `s²` values of each pixel and channel."""
         if self.upscale == 1:
             return x
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
         return F.conv2d(padded, self.kernel, groups=self.channels)
+
+
+class BicubicBase(nn.Module):
+    """Bicubic enlargement, at scale 1 the input itself; see `BicubicPhases`.
+
+    Args:
+        channels: Channels of the image.
+        upscale: Factor between input and output side.
+    """
+
+    def __init__(self, channels: int, upscale: int) -> None:
+        super().__init__()
+        self.phases = BicubicPhases(channels, upscale)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
+        """Return the enlarged image."""
+        upscale = self.phases.upscale
+        return x if upscale == 1 else F.pixel_shuffle(self.phases(x), upscale)
 
 
 def bicubic_phases(upscale: int) -> Float[Tensor, "s 5"]:
