@@ -115,8 +115,10 @@ def _legal_points(experiment: Experiment) -> list[Probe]:
 
 def _run(probe: Probe, plan: CostPlan) -> None:
     model = deploy_form(probe.config)
-    probe.figures["peak_mem_mib"] = peak_memory_mib(model, plan.latency_at)
-    latency = measure_latency(model, plan.latency_at, plan.threads, limit_s=0.5)
+    probe.figures["peak_mem_mib"] = peak_memory_mib(model, plan.latency_at, device=plan.device)
+    latency = measure_latency(
+        model, plan.latency_at, plan.threads, runtime=plan.runtime, device=plan.device, limit_s=0.5
+    )
     probe.figures["latency_ms"] = latency.high_ms
 
 
@@ -138,7 +140,8 @@ def _summary(experiment: Experiment, probes: list[Probe], baseline: Baseline, wo
     step_s = [p.step_s for p in probes if p.step_s is not None]
     minutes = None
     if step_s and proposals is not None:
-        training = steps * median(step_s) / workers
+        beside = len(experiment.references) * experiment.proxy.rungs[-1]
+        training = (steps + beside) * median(step_s) / workers
         minutes = (training + MEASURING_S * experiment.search.trials) / 60
     return Feasibility(
         size=experiment.space.size,

@@ -223,7 +223,7 @@ def train(
     ] = None,
     task: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="super_resolution, denoise, deblur or jpeg.", show_default="as the preset's"),
+        typer.Option(metavar="KIND", help="A kind of task, as in experiment files.", show_default="as the preset's"),
     ] = None,
     assignments: Annotated[
         list[str] | None,

@@ -117,8 +117,12 @@ def reference_table(study: Study) -> Table | None:
     return table
 
 
+_USUAL = {"skip": "gated", "downsampler": "strided", "upsampler": "pixelshuffle"}
+"""What goes without saying of a network."""
+
+
 def network_in_words(trial: Trial) -> str:
-    """Return a genotype as a short line: `w16 L2 enc 1-2 …`."""
+    """Return a genotype as a short line, `w16 L2 1-2|1|0-1 …`; docs/how-to/choose.md tells how to read it."""
     g = trial.genotype.values
     levels = int(g.get("levels", 1))
     encoder = "-".join(str(g[f"encoder_blocks.{i}"]) for i in range(1, levels + 1))
@@ -128,12 +132,15 @@ def network_in_words(trial: Trial) -> str:
         words.append(f"k{g['kernel_size']}{'r' if g['reparam'] else ''}")
     if g.get("mixer") == "dense":
         words.append("dense")
+    if g.get("expansion", 2.0) != 2.0:
+        words.append(f"x{g['expansion']:g}")
     if g.get("attention") == "window":
         words.append(f"win{g['window_size']}@{g['attention_stages']}")
     if g.get("num_experts", 1) != 1:
         words.append(f"moe{g['num_experts']}top{g['top_k']}@{g['expert_stages']}")
     if g.get("frequency_split"):
         words.append("split" + (f"+dft{g['refiner_depth']}" if g.get("refiner") == "dft" else ""))
+    words += [str(g[name]) for name, usual in _USUAL.items() if g.get(name, usual) != usual]
     return " ".join(words)
 
 

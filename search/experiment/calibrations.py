@@ -46,11 +46,13 @@ def calibration_words(experiment: Experiment) -> str:
         )
     path, predictor = found
     early = experiment.proxy.rungs[:-1]
-    taus = ", ".join(f"{step}: {_tau(predictor, step)}" for step in early)
+    taus = ", ".join(f"{step}: {_tau(predictor, step)}" for step in early) or "not asked for, with one rung"
     against = f"the order at {predictor.rungs[-1]} steps"
+    alone = {"parameters": predictor.facts["tau_of_params"][0], "MACs": predictor.facts["tau_of_macs"][0]}
+    best = max(alone, key=alone.__getitem__)
     return (
-        f"Calibrated: Kendall's tau of the early rungs with {against} is {taus}; of parameters alone "
-        f"{predictor.facts['tau_of_params'][0]:.2f}, between seeds {predictor.facts['tau_between_seeds'][0]:.2f} "
+        f"Calibrated: Kendall's tau of the early rungs with {against} is {taus}; of {best} alone "
+        f"{alone[best]:.2f}, between seeds {predictor.facts['tau_between_seeds'][0]:.2f} "
         f"({path.parent.name}/{path.name})."
     )
 

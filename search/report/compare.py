@@ -303,7 +303,8 @@ def _differences_of_training(studies: Sequence[Study]) -> list[str]:
     """Return which settings of the proxy training differ; those that only decide who goes on aside."""
     proxies: list[dict[str, Any]] = [dict(study.spec.get("proxy", {})) for study in studies]
     for proxy in proxies:
-        proxy.pop("keep", None)
+        for name in ("keep", "rank_by", "predictor"):
+            proxy.pop(name, None)
         proxy["steps"] = (proxy.pop("rungs", None) or [None])[-1]
     names = sorted({name for proxy in proxies for name in proxy})
     return [name for name in names if any(proxy.get(name) != proxies[0].get(name) for proxy in proxies)]

@@ -73,7 +73,7 @@ class PixelStage:
 
     def step(self, batch: Batch, rate: float) -> StepFigures:
         """Take one step."""
-        restored, routings = run_network(self._network, self._config, batch)
+        restored, routings = run_network(self._fabric, self._network, self._config, batch)
         clean = batch.clean
         loss = PIXEL_LOSSES[self._plan.loss](restored, clean)
         if self._plan.ssim_weight:
@@ -123,7 +123,7 @@ class GanStage:
 
     def step(self, batch: Batch, rate: float) -> StepFigures:
         """Take one step with each player; the loss is the network's."""
-        restored, routings = run_network(self._network, self._config, batch)
+        restored, routings = run_network(self._fabric, self._network, self._config, batch)
         clean = batch.clean
         loss = self._gan.pixel_weight * l1(restored, clean) + self._gan.gan_weight * self._disbelief(restored)
         if self._gan.perceptual is not None and self._perceptual is not None:
@@ -162,9 +162,14 @@ class GanStage:
         self._judge_optimiser.load_state_dict(state["judge_optimiser"])
 
 
-def run_network(network: Any, config: HFIRConfig, batch: Batch) -> tuple[Tensor, list[Routing]]:
-    """Return the restored batch and the routers' decisions; a network that asks for the degradation is told it."""
-    return network.forward_with_routing(batch.degraded, condition_from(config, batch.labels))
+def run_network(fabric: Fabric, network: Any, config: HFIRConfig, batch: Batch) -> tuple[Tensor, list[Routing]]:
+    """Return the restored batch in fp32 and the routers' decisions; a network that asks for the degradation is told it.
+
+    Fabric casts for `forward`, and for other methods on several devices only: hence the autocast.
+    """
+    with fabric.autocast():
+        restored, routings = network.forward_with_routing(batch.degraded, condition_from(config, batch.labels))
+    return restored.float(), routings
 
 
 def _router_loss(routings: list[Routing], labels: Tensor | None, supervision: float) -> Tensor | float:

@@ -244,7 +244,7 @@ class FullTraining:
         begin, share = time.perf_counter(), self._share()
 
         def there_and_back() -> None:
-            restored, _ = run_network(self._network, self.model.config, share)
+            restored, _ = run_network(self.fabric, self._network, self.model.config, share)
             self.fabric.backward(restored.mean())
 
         try_compiled(there_and_back)

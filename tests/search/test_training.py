@@ -303,6 +303,14 @@ def test_bf16_stays_finite_and_is_validated_in_fp32(tmp_path: Path, run: Run):
     assert math.isfinite(outcome.last.psnr_db)
 
 
+def test_bf16_reaches_the_network(tmp_path: Path, run: Run):
+    for precision in ("32-true", "bf16-mixed"):
+        run(tmp_path / precision, precision=precision, steps=2)
+    one, other = (saved(tmp_path / p)["model"]["stem.weight"] for p in ("32-true", "bf16-mixed"))
+    assert not torch.equal(one, other)
+    assert torch.allclose(one, other, atol=0.01)
+
+
 def test_a_divergence_is_told_and_the_checkpoint_is_from_before(tmp_path: Path, run: Run, begin: Begin):
     run(tmp_path, stop_after=2)
 
