@@ -171,9 +171,21 @@ def repair_journal(path: Path) -> None:
             file.truncate(len(whole))
 
 
+@contextmanager
+def no_garbage_sought() -> Iterator[None]:
+    """Reading makes objects by the hundred thousand, and all of them stay: looking through them again takes long."""
+    sought = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if sought:
+            gc.enable()
+
+
 def _replayed(path: Path, backend: BaseJournalBackend) -> JournalStorage:
     try:
-        with _no_garbage_sought():
+        with no_garbage_sought():
             return JournalStorage(backend)
     except (
         ValueError,
@@ -185,18 +197,6 @@ def _replayed(path: Path, backend: BaseJournalBackend) -> JournalStorage:
         raise StoreError(
             f"{path}: the journal is damaged ({error}).\n  Restore it from a copy, or start in another folder."
         ) from error
-
-
-@contextmanager
-def _no_garbage_sought() -> Iterator[None]:
-    """Replaying makes objects by the hundred thousand, and all of them stay: looking through them again takes long."""
-    sought = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if sought:
-            gc.enable()
 
 
 def _is_torn(line: bytes) -> bool:
