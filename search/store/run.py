@@ -17,7 +17,7 @@ from optuna.study import StudyDirection
 
 from search.store.holding import Lease, hold, is_fresh, lease_of
 from search.store.index import TrialIndex
-from search.store.journal import JOURNAL, Journal, open_journal, read_journal
+from search.store.journal import JOURNAL, Journal, no_garbage_sought, open_journal, read_journal
 from search.store.places import (
     Place,
     checked_url,
@@ -99,14 +99,13 @@ class RunStore:
         self._place = None if isinstance(storage, BaseStorage) else self._placed(storage)
         self._lease: Lease | None = None
         self._closing = ExitStack()
-        with self._in_words():
+        with self._in_words(), no_garbage_sought():
             self._storage = storage if isinstance(storage, BaseStorage) else self._opened()
-        try:
-            with self._in_words():
+            try:
                 self._take_up(identity, spec)
-        except BaseException:
-            self.close()
-            raise
+            except BaseException:
+                self.close()
+                raise
 
     def _opened(self) -> BaseStorage:
         if self._place is None:
@@ -384,7 +383,7 @@ def read_study(folder: Path) -> Study:
         InputError: If the folder holds no run, or none yet.
         StoreError: If the journal is damaged before its last line, or the database cannot be reached.
     """
-    with opened(folder) as study:
+    with no_garbage_sought(), opened(folder) as study:
         return study_of(folder, study)
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from search.experiment import Experiment
 from search.store import JOURNAL, RunStore, hold, read_study, repair_journal
-from search.store.journal import JournalReader
+from search.store.journal import JournalReader, _parsed
 from search.store.records import study_of
 from search.types import (
     Cost,
@@ -155,6 +157,72 @@ def test_a_journal_damaged_in_the_middle_is_refused(
     (folder / JOURNAL).write_bytes(b"".join([lines[0], b'{"op_code": 3, "wor\n', *lines[1:]]))
     with pytest.raises(StoreError, match="damaged"):
         store_of(experiment, folder)
+
+
+def test_a_last_line_that_is_the_beginning_of_one_is_dropped_even_where_it_ends(
+    store: RunStore, experiment: Experiment, store_of: Callable[[Experiment, Path], RunStore]
+):
+    store.finish(propose(store), TrialState.STOPPED)
+    path = store.folder / JOURNAL
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"op_code": 3, "wor\n')
+    reopened = store_of(experiment, store.folder)
+    reopened.finish(propose(reopened), TrialState.STOPPED)
+    assert len(read_study(store.folder).trials) == 2
+    assert path.read_bytes().startswith(whole)
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())
+
+
+@pytest.mark.parametrize("tail", [b"{\n{}", b"{\n{", b"{\n{\n", b"\xff\xfe\n"])
+def test_a_journal_damaged_before_a_torn_end_is_refused_to_who_would_write(
+    store: RunStore, experiment: Experiment, store_of: Callable[[Experiment, Path], RunStore], tail: bytes
+):
+    path = store.folder / JOURNAL
+    line = len(path.read_bytes().splitlines()) + 1
+    with path.open("ab") as file:
+        file.write(tail)
+    with pytest.raises(StoreError, match=rf"the journal is damaged \(line {line}: "):
+        store_of(experiment, store.folder)
+
+
+@pytest.mark.parametrize("lines", [b'{"a": [1\n2]}\n{}\n', b"{},{}\n{}\n"])
+def test_lines_that_are_json_only_together_are_damaged(tmp_path: Path, lines: bytes):
+    (tmp_path / JOURNAL).write_bytes(lines)
+    with pytest.raises(ValueError, match="line 1: "):
+        list(JournalReader(tmp_path / JOURNAL).read_logs(0))
+
+
+@pytest.mark.parametrize("at_once", [1, 300, 1000])
+def test_a_journal_longer_than_what_is_parsed_at_once_is_read_whole(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    for _ in range(5):
+        propose(store)
+    path = store.folder / JOURNAL
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    monkeypatch.setattr("search.store.journal._AT_ONCE", at_once)
+    for tail in (b"", b"{", b"{\n"):
+        with path.open("ab") as file:
+            file.write(tail)
+        assert list(JournalReader(path).read_logs(0)) == lines
+        assert list(JournalReader(path).read_logs(7)) == lines[7:]
+
+
+def test_a_reader_that_was_stopped_halfway_misses_nothing(store: RunStore):
+    propose(store)
+    reader = JournalReader(store.folder / JOURNAL)
+    lines = list(reader.read_logs(0))
+    assert next(reader.read_logs(0)) == lines[0]
+    assert list(reader.read_logs(1)) == lines[1:]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{\n{}\n"])
+def test_garbage_is_sought_again_after_a_run_was_read(store: RunStore, damage: bytes):
+    with (store.folder / JOURNAL).open("ab") as file:
+        file.write(damage)
+    with suppress(StoreError):
+        read_study(store.folder)
+    assert gc.isenabled()
 
 
 def test_a_reader_yields_what_optunas_own_does_and_then_what_was_added(store: RunStore):
@@ -299,6 +367,42 @@ def test_a_journal_that_another_program_writes_into_meanwhile_is_left_as_it_is(s
     with pytest.raises(StoreError, match="another program wrote"):
         write_both()
     assert read_study(store.folder).trials == ()
+
+
+def test_what_the_driver_wrote_itself_it_does_not_read_again(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    parsed: list[bytes] = []
+    monkeypatch.setattr(
+        "search.store.journal._parsed", lambda lines, first: parsed.extend(lines) or _parsed(lines, first)
+    )
+    for _ in range(3):
+        with store.together():
+            store.finish(propose(store), TrialState.STOPPED)
+    assert not parsed
+    store.optuna.set_user_attr("alone", "is read, since others may have written before it")
+    assert len(parsed) == 1
+
+
+def test_a_line_that_another_program_has_half_written_is_not_written_behind(store: RunStore):
+    path = store.folder / JOURNAL
+
+    def write_behind() -> None:
+        with store.together():
+            propose(store)
+            with path.open("ab") as file:
+                file.write(b'{"op_code": 2')
+
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="another program wrote"):
+        write_behind()
+    assert path.read_bytes() == before + b'{"op_code": 2'
+
+
+def test_what_another_program_wrote_before_is_read_and_kept(store: RunStore):
+    optuna.load_study(study_name="tiny", storage=optuna_journal(store.folder / JOURNAL)).set_user_attr("note", "mine")
+    assert store.optuna.user_attrs["note"] == "mine"
+    store.finish(propose(store), TrialState.STOPPED)
+    assert len(read_study(store.folder).trials) == 1
+    assert optuna_journal(store.folder / JOURNAL).get_study_user_attrs(0)["note"] == "mine"
 
 
 def test_a_run_in_memory_leaves_nothing_behind(experiment: Experiment, tmp_path: Path):
