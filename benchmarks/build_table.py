@@ -58,7 +58,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=1, help="networks trained at a time, one thread each")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    experiment = load_experiment(EXPERIMENT)
+    experiment = the_experiment()
     start_worker()
     if arguments.pack is not None:
         from search.tabular.packing import pack
@@ -95,6 +95,12 @@ def train(experiment: Experiment, out: Path, seeds: int, limit: int | None, work
 
 
 @lru_cache
+def the_experiment() -> Experiment:
+    """Return the space and the proxy, read once a process."""
+    return load_experiment(EXPERIMENT)
+
+
+@lru_cache
 def load_data() -> TaskData:
     """Return the embedded photographs, those to validate on cut to their centres."""
     return embedded_task(
@@ -104,7 +110,7 @@ def load_data() -> TaskData:
 
 def trained(genotype: Genotype, seed: int) -> dict[str, Any]:
     """Train one network through all rungs, and return its line of the record."""
-    experiment, data = load_experiment(EXPERIMENT), load_data()
+    experiment, data = the_experiment(), load_data()
     config, plan = experiment.decode(genotype), replace(experiment.evaluation_plan().proxy, data_seed=seed)
     weights_seed = int(stable_hash([genotype.key, seed]), 16) % 2**31
     training = ProxyTraining(config, plan, data, weights_seed)

@@ -26,9 +26,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from ruamel.yaml import YAML
 
-from hfir import HFIRConfig
+from hfir import load_preset
 from search.evaluation.evaluator import task_data
 from search.evaluation.jobs import start_worker
 from search.evaluation.proxy import ProxyTraining
@@ -76,8 +75,8 @@ def measure(preset: Path, patch_px: int, blocks: int) -> Figures:
     start_worker()
     plan = load_experiment("efficient", [f"proxy.patch_px={patch_px}", "proxy.batch=8"]).evaluation_plan()
     data = task_data(plan.task)
-    config = HFIRConfig.from_dict(YAML(typ="safe").load((preset / "preset.yaml").read_text())["config"])
-    plain, compiled, nudged = (ProxyTraining(replace(config, fused=False), plan.proxy, data, 0) for _ in range(3))
+    config = replace(load_preset(preset).config, fused=False)
+    plain, compiled, nudged = (ProxyTraining(config, plan.proxy, data, 0) for _ in range(3))
     compile_network(compiled.model)
     with torch.no_grad():
         for parameter in nudged.model.parameters():

@@ -239,7 +239,7 @@ class _FullPrecision(nn.Module):
     """Keep the base out of autocast: it carries the picture itself, and bf16 has 8 bits for it.
 
     Args:
-        base: The network's enlargement of its input.
+        base: Of the network: what its output adds to, before the pixel shuffle.
     """
 
     def __init__(self, base: nn.Module) -> None:
@@ -247,7 +247,7 @@ class _FullPrecision(nn.Module):
         self.base = base
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the enlarged image in fp32."""
+        """Return the base of `x` in fp32."""
         with torch.autocast(x.device.type, enabled=False):
             return self.base(x.float())
 

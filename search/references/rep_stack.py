@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.folding import Foldable
+
 EDGE_FILTERS = {
     "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
     "sobel_y": ((1.0, 2.0, 1.0), (0.0, 0.0, 0.0), (-1.0, -2.0, -1.0)),
@@ -55,11 +57,11 @@ class RepStack(nn.Module):
     def fuse(self) -> RepStack:
         """Return the deploy form: the same network of plain 3×3 convolutions, the input left as it is."""
         deployed = copy.deepcopy(self)
-        deployed.body = nn.Sequential(*(m.folded() if isinstance(m, RepConv) else m for m in deployed.body))
+        deployed.body = nn.Sequential(*(_plain(m) if isinstance(m, RepConv) else m for m in deployed.body))
         return deployed
 
 
-class RepConv(nn.Module):
+class RepConv(Foldable):
     """A 3×3 convolution that trains as the sum of six branches.
 
     3×3; 1×1 to `expansion` times the channels, then 3×3; 1×1, then a scaled Sobel filter in x, in y, and a Laplacian;
@@ -106,14 +108,13 @@ class RepConv(nn.Module):
         """Return the sum of all branches of `x`."""
         return F.conv2d(x, self.merged_kernel(), self.merged_bias(), padding=1)
 
-    def folded(self) -> nn.Conv2d:
-        """Return the equivalent plain convolution, folded in fp64."""
-        exact, weight = copy.deepcopy(self).double(), self.full.weight
-        plain = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
-        with torch.no_grad():
-            plain.weight.copy_(exact.merged_kernel())
-            _bias(plain).copy_(exact.merged_bias())
-        return plain
+
+def _plain(rep: RepConv) -> nn.Conv2d:
+    """Return the equivalent plain convolution."""
+    weight = rep.full.weight
+    plain = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
+    plain.load_state_dict(rep.folded())
+    return plain
 
 
 def _bias(layer: nn.Conv2d) -> Tensor:
