@@ -1,4 +1,4 @@
-"""Studies made by hand, for what reads them."""
+"""Studies made by hand, for what reads them; crops of a photograph and a preset, for what trains further."""
 
 import dataclasses
 
@@ -217,3 +217,46 @@ def expert_study(make_trial, make_study):
         task={"kind": "mixed", "sigma": 25.0, "blur_sigma_px": 1.6, "quality": 20},
         proxy={"rungs": [100, 400, 1200], "keep": 0.4, "batch": 8, "routing_supervision": 0.02},
     )
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory) -> dict:
+    """Small crops of a real photograph to enlarge."""
+    import numpy as np
+    from PIL import Image
+    from skimage import data
+
+    folder = tmp_path_factory.mktemp("photos")
+    pixels = np.asarray(data.astronaut())
+    for part, tops in (("train", (0, 100)), ("validation", (300,))):
+        (folder / part).mkdir()
+        for top in tops:
+            Image.fromarray(pixels[top : top + 64, top : top + 64]).save(folder / part / f"{top}.png")
+    data_ = {"train": str(folder / "train"), "validation": str(folder / "validation")}
+    return {"kind": "super_resolution", "upscale": 2, "channels": 3, "data": data_}
+
+
+@pytest.fixture(scope="session")
+def write_preset():
+    """Write a preset folder as a run does, of an untrained network; seed 1 draws its weights."""
+    import torch
+    from ruamel.yaml import YAML
+
+    from hfir import build_model, fuse, save_weights
+
+    def write(folder, config, task):
+        folder.mkdir()
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            save_weights(fuse(build_model(config)), folder / "weights.safetensors")
+        card = {
+            "name": "small",
+            "task": task,
+            "measured": {"psnr_db": 30.0, "latency_ms": 7.0, "macs_g": 0.5},
+            "conditions": {"form": "deploy", "psnr": "short"},
+            "provenance": {"run": "r", "trial": 3},
+        }
+        YAML().dump(card, folder / "preset.yaml")
+        return folder
+
+    return write

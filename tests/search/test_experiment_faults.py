@@ -64,7 +64,7 @@ EXPECTED = (
         "unknown-mixer",
         4,
         "space.mixer: large_kernl is not possible.",
-        "Did you mean large_kernel? It takes naf, large_",
+        "Did you mean large_kernel? It takes naf, large_kernel or",
     ),
     ("unknown-stage", 5, "space.attention_stages: enc4 is not possible.", "stages joined by '+': enc1, enc2,"),
     ("duplicate-choice", 7, "space.width: 16 stands twice.", "Name each value once."),

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
-from hfir import HFIRConfig, HydraFusionIR, LargeKernelConfig, MoEConfig, build_model, fuse, load_preset, save_weights
+from hfir import HFIRConfig, HydraFusionIR, LargeKernelConfig, MoEConfig, build_model, fuse, load_preset
 from search.evaluation.evaluator import task_data
 from search.store import hold
 from search.training import GanPlan, TrainingPlan, load_recipe
@@ -41,21 +39,6 @@ TINY = HFIRConfig(
 )
 SHORT = {"batch": 2, "patch_px": 16, "warmup_steps": 2, "validate_every": 1000, "checkpoint_every": 1000}
 GAN = {"steps": 4, "discriminator_width": 2, "learning_rate": 1e-3}
-
-
-@pytest.fixture(scope="module")
-def task(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """Small crops of a real photograph to enlarge."""
-    from skimage import data
-
-    folder = tmp_path_factory.mktemp("photos")
-    pixels = np.asarray(data.astronaut())
-    for part, tops in (("train", (0, 100)), ("validation", (300,))):
-        (folder / part).mkdir()
-        for top in tops:
-            Image.fromarray(pixels[top : top + 64, top : top + 64]).save(folder / part / f"{top}.png")
-    data_ = {"train": str(folder / "train"), "validation": str(folder / "validation")}
-    return {"kind": "super_resolution", "upscale": 2, "channels": 3, "data": data_}
 
 
 @pytest.fixture
@@ -391,22 +374,9 @@ def test_devices_that_are_not_there_are_refused(options: dict):
 
 
 @pytest.fixture
-def preset(tmp_path: Path, task: dict) -> Path:
+def preset(tmp_path: Path, task: dict, write_preset: Callable[..., Path]) -> Path:
     """A preset folder as a run writes it."""
-    folder = tmp_path / "preset"
-    folder.mkdir()
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        save_weights(fuse(build_model(TINY)), folder / "weights.safetensors")
-    card = {
-        "name": "small",
-        "task": task,
-        "measured": {"psnr_db": 30.0, "latency_ms": 7.0, "macs_g": 0.5},
-        "conditions": {"form": "deploy", "psnr": "short"},
-        "provenance": {"run": "r", "trial": 3},
-    }
-    YAML().dump(card, folder / "preset.yaml")
-    return folder
+    return write_preset(tmp_path / "preset", TINY, task)
 
 
 def test_a_preset_is_trained_in_deploy_form_and_keeps_its_measured_costs(tmp_path: Path, run: Run, preset: Path):

@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from ruamel.yaml import YAML
 
-from hfir import FrequencySplitConfig, HFIRConfig, LargeKernelConfig, MoEConfig, build_model, fuse, save_weights
+from hfir import FrequencySplitConfig, HFIRConfig, LargeKernelConfig, MoEConfig
 from search.training.compiling import try_compiled
 from search.types import InputError
 
@@ -75,28 +73,9 @@ assert not torch._dynamo.utils.counters["graph_break"]
 
 
 @pytest.fixture
-def preset(tmp_path: Path) -> Path:
+def preset(tmp_path: Path, task: dict, write_preset: Callable[..., Path]) -> Path:
     """A preset folder as a run writes it, for crops of a real photograph."""
-    from skimage import data
-
-    pixels = np.asarray(data.astronaut())
-    for part, top in (("train", 0), ("validation", 300)):
-        (tmp_path / part).mkdir()
-        Image.fromarray(pixels[top : top + 64, top : top + 64]).save(tmp_path / part / "a.png")
-    folders = {part: str(tmp_path / part) for part in ("train", "validation")}
-    folder = tmp_path / "preset"
-    folder.mkdir()
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        save_weights(fuse(build_model(TINY)), folder / "weights.safetensors")
-    card = {
-        "name": "small",
-        "task": {"kind": "super_resolution", "upscale": 2, "channels": 3, "data": folders},
-        "measured": {"psnr_db": 30.0},
-        "conditions": {"form": "deploy"},
-    }
-    YAML().dump(card, folder / "preset.yaml")
-    return folder
+    return write_preset(tmp_path / "preset", TINY, task)
 
 
 def run(*arguments: str, cache: Path, **variables: str) -> subprocess.CompletedProcess[str]:
