@@ -305,6 +305,13 @@ class HFIRConfig:
         depth = range(1, self.levels + 1)
         return (*(f"enc{i}" for i in depth), "mid", *(f"dec{i}" for i in reversed(depth)))
 
+    def blocks_at(self, stage: str) -> int:
+        """Trunk blocks of a stage, by its name."""
+        if stage == "mid":
+            return self.bottleneck_blocks
+        level = int(stage[3:])
+        return self.encoder_blocks[level - 1] if stage.startswith("enc") else self.decoder_blocks[self.levels - level]
+
     @property
     def grid_px(self) -> int:
         """Windows and patches lie on grids of the input that repeat after this many pixels.

@@ -134,12 +134,14 @@ def network_in_words(trial: Trial) -> str:
         words.append("dense")
     if g.get("expansion", 2.0) != 2.0:
         words.append(f"x{g['expansion']:g}")
-    if g.get("attention") == "window":
-        words.append(f"win{g['window_size']}@{g['attention_stages']}")
+    if (trial.config or {}).get("attention"):
+        kind = f"win{g['window_size']}" if g["attention"] == "window" else "chan"
+        words.append(f"{kind}@{g['attention_stages']}")
     if g.get("num_experts", 1) != 1:
         words.append(f"moe{g['num_experts']}top{g['top_k']}@{g['expert_stages']}")
     if g.get("frequency_split"):
-        words.append("split" + (f"+dft{g['refiner_depth']}" if g.get("refiner") == "dft" else ""))
+        refined = g.get("refiner", "none") != "none"
+        words.append("split" + (f"+{g['refiner']}{g['refiner_depth']}" if refined else ""))
     words += [str(g[name]) for name, usual in _USUAL.items() if g.get(name, usual) != usual]
     return " ".join(words)
 

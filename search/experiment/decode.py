@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from hfir.config import (
@@ -36,7 +37,7 @@ def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
         hfir.ConfigError: If the combination breaks a rule of the network.
     """
     levels = int(genotype["levels"])
-    return HFIRConfig(
+    config = HFIRConfig(
         upscale=upscale,
         in_channels=in_channels,
         width=_int(genotype, "width"),
@@ -46,7 +47,6 @@ def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
         mixer=_mixer(genotype),
         channel_attention=bool(_value(genotype, "channel_attention")),
         expansion=float(_value(genotype, "expansion")),
-        attention=_attention(genotype, levels),
         experts=_experts(genotype, levels),
         downsampler=str(_value(genotype, "downsampler")),
         upsampler=str(_value(genotype, "upsampler")),
@@ -54,6 +54,18 @@ def decode(genotype: Genotype, *, upscale: int, in_channels: int) -> HFIRConfig:
         frequency_split=_frequency_split(genotype),
         refiner=_refiner(genotype),
     )
+    return replace(config, attention=where_it_works(_attention(genotype, levels), config))
+
+
+def where_it_works(attention: AttentionConfig | None, config: HFIRConfig) -> AttentionConfig | None:
+    """Return attention without the stages of a network that have no blocks, after which it would stand; None for none.
+
+    So what computes the same is the same network, and no description tells of attention that is not there.
+    """
+    if attention is None:
+        return None
+    stages = tuple(s for s in attention.stages if s not in config.stages or config.blocks_at(s) > 0)
+    return replace(attention, stages=stages) if stages else None
 
 
 def _value(genotype: Genotype, name: str) -> Any:

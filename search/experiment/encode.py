@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hfir.config import HFIRConfig, LargeKernelConfig, WindowAttentionConfig
-from search.experiment.decode import decode, stages_of
+from search.experiment.decode import decode, stages_of, where_it_works
 from search.experiment.table import DIMENSIONS
 from search.space import Parameter, SearchSpace, SpaceError
 from search.types import Genotype, Scalar
@@ -17,10 +17,11 @@ def encode(config: HFIRConfig, space: SearchSpace) -> Genotype:
     Raises:
         SpaceError: If no point does: the first parameter whose choices lack its value, or what the space cannot say.
     """
+    config = dataclasses.replace(config, fused=False, attention=where_it_works(config.attention, config))
     values = _values(config)
-    genotype = space.grow(lambda parameter: _chosen(parameter, values, len(config.encoder_blocks)))
+    genotype = space.grow(lambda parameter: _chosen(parameter, values, config))
     made = decode(genotype, upscale=config.upscale, in_channels=config.in_channels)
-    wanted, found = dataclasses.replace(config, fused=False).to_dict(), made.to_dict()
+    wanted, found = config.to_dict(), made.to_dict()
     if wanted != found:
         differ = ", ".join(key for key in wanted if wanted[key] != found.get(key))
         raise SpaceError(
@@ -30,15 +31,23 @@ def encode(config: HFIRConfig, space: SearchSpace) -> Genotype:
     return genotype
 
 
-def _chosen(parameter: Parameter, values: dict[str, Scalar | tuple[str, ...]], levels: int) -> Scalar:
+def _chosen(parameter: Parameter, values: dict[str, Scalar | tuple[str, ...]], config: HFIRConfig) -> Scalar:
     """Return the choice that says what the configuration has; its value where none does, for the space to refuse."""
     name = parameter.name.partition(".")[0]
     value = values.get(parameter.name, DIMENSIONS[name].default)
     if isinstance(value, tuple):
-        same = [c for c in parameter.choices if set(stages_of(str(c), levels)) == set(value)]
-        return same[0] if same else "+".join(value)
+        same = [c for c in parameter.choices if _places(name, str(c), config) == set(value)]
+        return same[0] if same else "+".join(value) or "none"
     same = [c for c in parameter.choices if c == value and isinstance(c, bool) == isinstance(value, bool)]
+    if name == "attention" and not same and value == "none" and not all(map(config.blocks_at, config.stages)):
+        return parameter.choices[0]  # a space that always attends says so by stages without blocks
     return same[0] if same else value
+
+
+def _places(name: str, text: str, config: HFIRConfig) -> set[str]:
+    """Return the stages that a choice stands for in a network; of attention those that have blocks."""
+    stages = set(stages_of(text, config.levels))
+    return stages if name != "attention_stages" else {s for s in stages if s in config.stages and config.blocks_at(s)}
 
 
 def _values(config: HFIRConfig) -> dict[str, Scalar | tuple[str, ...]]:
@@ -69,7 +78,7 @@ def _values(config: HFIRConfig) -> dict[str, Scalar | tuple[str, ...]]:
 def _attention(config: HFIRConfig) -> dict[str, Scalar | tuple[str, ...]]:
     attention = config.attention
     if attention is None:
-        return {}
+        return {"attention_stages": ()}
     values: dict[str, Scalar | tuple[str, ...]] = {
         "num_heads": attention.num_heads,
         "attention_stages": tuple(attention.stages),

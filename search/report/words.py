@@ -141,7 +141,7 @@ def describe_network(config: Mapping[str, Any] | None) -> str:
         f"width {config['width']}",
         _blocks(config),
         _mixer(config["mixer"]),
-        f"expansion {config['expansion']:g}",
+        _expansion(config),
         _attention(config.get("attention")),
         _experts(config.get("experts")),
         _detail(config),
@@ -216,6 +216,12 @@ def _mixer(mixer: Mapping[str, Any]) -> str:
         return "dense 3×3 convolutions"
     side = mixer["kernel_size"]
     return f"{side}×{side} kernels{', re-parameterised' if mixer.get('reparam') else ''}"
+
+
+def _expansion(config: Mapping[str, Any]) -> str:
+    """Return how far blocks with a gate expand; dense ones have none, but attention and experts do."""
+    gated = config["mixer"]["kind"] != "dense" or config.get("attention") or config.get("experts")
+    return f"expansion {config['expansion']:g}" if gated else ""
 
 
 def _attention(attention: Mapping[str, Any] | None) -> str:

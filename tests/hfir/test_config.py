@@ -195,6 +195,15 @@ def test_three_levels_have_seven_stages_and_double_the_channels_twice():
     assert [config.channels_at(stage) for stage in config.stages] == [12, 24, 48, 48, 48, 24, 12]
 
 
+def test_each_stage_knows_its_blocks():
+    config = HFIRConfig(encoder_blocks=(1, 2, 3), bottleneck_blocks=0, decoder_blocks=(6, 5, 4))
+    assert {stage: config.blocks_at(stage) for stage in config.stages} == {
+        **{"enc1": 1, "enc2": 2, "enc3": 3},
+        "mid": 0,
+        **{"dec3": 6, "dec2": 5, "dec1": 4},
+    }
+
+
 def test_one_level_pads_nothing():
     assert (HFIRConfig().levels, HFIRConfig().multiple_of) == (1, 1)
     assert HFIRConfig().stages == ("enc1", "mid", "dec1")

@@ -1,9 +1,11 @@
 """From networks back to points of a space, and what a user enqueues."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from hfir.config import WindowAttentionConfig
 from hfir.errors import ConfigError
 from hfir.presets import preset_config
 from search.experiment import available_spaces, encode, load_experiment, with_enqueued
@@ -36,6 +38,23 @@ def test_every_network_of_a_space_is_found_again(name):
         found += 1
         assert experiment.decode(encode(config, experiment.space)) == config
     assert found
+
+
+@pytest.mark.parametrize("attention", ["window", "[none, window]"])
+def test_attention_after_no_blocks_is_no_attention(small, attention):
+    experiment = small("", f"space.attention={attention}", "space.bottleneck_blocks=0")
+    config = experiment.decode(experiment.space.sample(0))
+    idle = dataclasses.replace(config, attention=WindowAttentionConfig(stages=("mid",)))
+    assert config.attention is None
+    for same in (config, idle):
+        assert experiment.decode(encode(same, experiment.space)) == config
+
+
+def test_a_space_that_always_attends_has_no_network_without(small):
+    experiment = small("", "space.attention=window")
+    config = experiment.decode(experiment.space.sample(0))
+    with pytest.raises(SpaceError, match='attention_stages = "none" is not among'):
+        encode(dataclasses.replace(config, attention=None), experiment.space)
 
 
 def test_a_network_outside_a_space_is_refused_with_what_lacks(small):

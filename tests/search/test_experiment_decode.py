@@ -20,6 +20,7 @@ from hfir.config import (
     WindowAttentionConfig,
 )
 from search.experiment import available_spaces, load_experiment
+from search.experiment.decode import stages_of
 
 points = st.tuples(st.sampled_from(available_spaces()), st.integers(0, 2**63))
 shipped = cache(load_experiment)
@@ -93,7 +94,9 @@ def test_a_network_has_what_its_point_says(point):
     assert config.encoder_blocks == tuple(values[f"encoder_blocks.{n}"] for n in levels)
     assert config.decoder_blocks == tuple(values[f"decoder_blocks.{n}"] for n in reversed(levels))
     assert config.mixer.kind == values["mixer"]
-    assert (config.attention is None) == (values.get("attention", "none") == "none")
+    places = stages_of(values.get("attention_stages", "none"), config.levels)
+    attends = any(place in config.stages and config.blocks_at(place) > 0 for place in places)
+    assert (config.attention is not None) == (values.get("attention", "none") != "none" and attends)
     assert (config.experts is None) == (values["num_experts"] == 1)
     assert (config.frequency_split is None) == (not values["frequency_split"])
     assert (config.refiner is None) == (values.get("refiner", "none") == "none")
@@ -177,6 +180,30 @@ def test_the_deepest_stages_follow_the_number_of_levels(tmp_path):
     experiment = experiment_with(tmp_path, "levels: [1, 2, 3]", "attention: window", "attention_stages: mid+deepest")
     found = {values["levels"]: config.attention.stages for values, config in networks(experiment)}
     assert found == {n: ("mid", f"enc{n}", f"dec{n}") for n in (1, 2, 3)}
+
+
+def test_attention_is_where_blocks_are_and_nowhere_else(tmp_path):
+    experiment = experiment_with(
+        tmp_path,
+        "bottleneck_blocks: [0, 1]",
+        "decoder_blocks: 0",
+        "attention: window",
+        "attention_stages: [mid, mid+dec1]",
+    )
+    found = {(v["bottleneck_blocks"], v["attention_stages"]): config for v, config in networks(experiment)}
+    assert {at: config.attention and config.attention.stages for at, config in found.items()} == {
+        (0, "mid"): None,
+        (0, "mid+dec1"): None,
+        (1, "mid"): ("mid",),
+        (1, "mid+dec1"): ("mid",),
+    }
+    assert len(set(found.values())) == 2  # the rest are repeats, and free
+
+
+def test_a_stage_that_is_not_there_is_still_refused(tmp_path):
+    experiment = experiment_with(tmp_path, "attention: window", "attention_stages: mid+enc2", "bottleneck_blocks: 0")
+    with pytest.raises(ConfigError, match="with levels = 1 the stages are enc1, mid, dec1"):
+        experiment.decode(experiment.space.sample(0))
 
 
 def test_the_other_kinds_can_be_written_down(tmp_path):

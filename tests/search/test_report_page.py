@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
+from hfir.config import DenseConfig, HFIRConfig, MoEConfig
 from search.report import describe_network, render_page, save_experts, write_all, write_report
 from search.report.pictures import read_pictures
 from search.types import StoreError, TrialState, to_json
@@ -156,6 +157,13 @@ def test_a_network_is_described_in_words(rich_study):
         "frequency split with a DFT refiner of depth 2"
     )
     assert describe_network(None) == ""
+
+
+def test_a_dense_network_expands_only_where_something_in_it_does():
+    dense = HFIRConfig(mixer=DenseConfig())
+    assert "expansion" not in describe_network(dense.to_dict())
+    assert "expansion 2" in describe_network(dataclasses.replace(dense, experts=MoEConfig()).to_dict())
+    assert "expansion 2" in describe_network(HFIRConfig().to_dict())
 
 
 def test_the_page_and_everything_else_is_written_into_the_run_folder(rich_study, tmp_path):
