@@ -24,7 +24,8 @@ class BicubicPhases(nn.Module):
     """Bicubic enlargement (Keys, 1981; a = -0.5) before its pixel shuffle; at scale 1 the input itself.
 
     Each of the s·s output pixels around an input pixel is a fixed 5×5 blend of its neighbours, so the whole is one
-    convolution with constant weights, and exports as such. Borders are replicated.
+    convolution with constant weights, and exports as such. Borders are replicated. Autocast does not reach it: it
+    carries the picture itself, and bf16 has 8 bits for that.
 
     Args:
         channels: Channels of the image.
@@ -44,6 +45,12 @@ class BicubicPhases(nn.Module):
         """Return the `s²` values of each pixel and channel."""
         if self.upscale == 1:
             return x
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                return self._blended(x.float())
+        return self._blended(x)
+
+    def _blended(self, x: Tensor) -> Tensor:
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
         return F.conv2d(padded, self.kernel, groups=self.channels)
 

@@ -150,8 +150,6 @@ def open_restorer(
         check_tile(max(2 * overlap_px, 32) if tile_px is None else tile_px, overlap_px)
     except HFIRError as error:
         raise InputError(str(error)) from error
-    if half != "none":
-        model.add_module("base", _FullPrecision(model.base))
     restorer = Restorer(model=model.to(place), device=place, half=half, tile_px=tile_px, overlap_px=overlap_px)
     return restorer.told(label)
 
@@ -233,23 +231,6 @@ def preset_file(preset: str) -> Path | None:
     path = Path(preset)
     card = (path if path.is_dir() else path.parent) / PRESET_FILE
     return card if card.is_file() else None
-
-
-class _FullPrecision(nn.Module):
-    """Keep the base out of autocast: it carries the picture itself, and bf16 has 8 bits for it.
-
-    Args:
-        base: Of the network: what its output adds to, before the pixel shuffle.
-    """
-
-    def __init__(self, base: nn.Module) -> None:
-        super().__init__()
-        self.base = base
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the base of `x` in fp32."""
-        with torch.autocast(x.device.type, enabled=False):
-            return self.base(x.float())
 
 
 def _peak_mib(restorer: Restorer, at: InputSize) -> float:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hfir.blocks.image import BicubicBase, Head, bicubic_phases, pad_to_multiple
+from hfir.blocks.image import BicubicBase, BicubicPhases, Head, bicubic_phases, pad_to_multiple
 from search.tasks.resize import imresize
 
 
@@ -24,6 +24,14 @@ def test_the_base_agrees_with_matlabs_bicubic_away_from_the_border(image, upscal
 def test_the_base_at_scale_one_is_the_input(image):
     x = image(1, 3, 5, 6)
     assert BicubicBase(3, 1)(x) is x
+
+
+def test_autocast_does_not_reach_the_base(image):
+    """It carries the picture itself, and bf16 has 8 bits for that."""
+    x, base = image(1, 3, 9, 7), BicubicPhases(3, 2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        cast = base(x)
+    assert torch.equal(cast, base(x))
 
 
 @pytest.mark.parametrize("upscale", [1, 2, 3, 4])
