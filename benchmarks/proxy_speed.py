@@ -11,6 +11,7 @@ forward pass in training form over the time, held against a 1024 x 1024 matrix p
 import argparse
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -49,7 +50,8 @@ def train_macs_g(config: HFIRConfig, experiment: Experiment) -> float:
 
 def compare(folder: Path, experiment: Experiment, turns: int) -> None:
     """Print one network's row."""
-    config = HFIRConfig.from_dict(YAML(typ="safe").load(folder / "preset.yaml")["config"])
+    deployed = HFIRConfig.from_dict(YAML(typ="safe").load(folder / "preset.yaml")["config"])
+    config = replace(deployed, fused=False)  # candidates train unfolded
     plan = experiment.evaluation_plan()
     data, steps = task_data(plan.task), plan.proxy.rungs[-1]
     ours: list[float] = []

@@ -45,8 +45,9 @@ class BicubicPhases(nn.Module):
         """Return the `s²` values of each pixel and channel."""
         if self.upscale == 1:
             return x
-        if torch.is_autocast_enabled(x.device.type):
-            with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
                 return self._blended(x.float())
         return self._blended(x)
 

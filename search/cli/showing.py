@@ -25,7 +25,7 @@ from search.report import (
 from search.report.devices import on_device
 from search.report.words import count
 from search.store import read_study
-from search.types import OBJECTIVES, Study, Trial, TrialState, to_json
+from search.types import OBJECTIVES, HFIRSearchError, Study, Trial, TrialState, to_json
 
 
 def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) -> None:
@@ -56,6 +56,9 @@ def show_selection(
         weights: What comes first, by the figure's name (see `search.report.Preference`).
         on: Take the latencies of the device of that name.
         as_json: Print JSON instead of tables.
+
+    Raises:
+        HFIRSearchError: After what there is to say, if there is a front, but no member of it keeps to the bounds.
     """
     wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
     order = Preference(weights)
@@ -63,18 +66,28 @@ def show_selection(
     selection = select(study, wishes=wishes, preference=order)
     if as_json:
         print_json(_selection_record(study, selection))
-        return
+    else:
+        _show_candidates(study, selection)
+    if selection.nearest is not None and not selection.candidates:
+        raise HFIRSearchError(
+            f"{folder}: no member of the front keeps to all bounds.\n"
+            "  Loosen what excludes the most, or search on: hfir-search run takes more --trials."
+        )
+
+
+def _show_candidates(study: Study, selection: Selection) -> None:
+    """Print who keeps to the bounds; if nobody does, who comes nearest and what it misses."""
     console = output_console()
     if selection.candidates:
-        title = f"{len(selection.candidates)} of {selection.members} members of the front keep to the bounds, {order}"
+        title = f"{len(selection.candidates)} of {selection.members} members of the front keep to the bounds, {selection.preference}"
         console.print(trial_table(study, selection.candidates, title=title))
     elif selection.nearest is not None:
-        console.print("No member of the front keeps to all bounds. The nearest:")
+        console.print("No member of the front keeps to all bounds.")
         console.print(trial_table(study, [selection.nearest], title="nearest"))
         for miss in selection.misses:
             console.print(f"It misses: {miss}", highlight=False, markup=False)
     else:
-        console.print(f"{folder}: no candidate is complete yet.", markup=False)
+        console.print(f"{study.folder}: no candidate is complete yet.", markup=False)
     console.print("\n".join(_exclusion_lines(selection)), highlight=False, markup=False)
 
 

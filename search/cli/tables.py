@@ -134,7 +134,8 @@ def network_in_words(trial: Trial) -> str:
         words.append("dense")
     if g.get("expansion", 2.0) != 2.0:
         words.append(f"x{g['expansion']:g}")
-    if (trial.config or {}).get("attention"):
+    attends = g.get("attention", "none") != "none" and (trial.config or {}).get("attention")
+    if attends:  # after blocks that are there
         kind = f"win{g['window_size']}" if g["attention"] == "window" else "chan"
         words.append(f"{kind}@{g['attention_stages']}")
     if g.get("num_experts", 1) != 1:

@@ -11,11 +11,14 @@ from pathlib import Path
 
 from search.report.tables import front_trials, funnel
 from search.report.words import failures, is_finished
-from search.store import is_held, read_study, times_of
+from search.store import JOURNAL, LOCK, POINTER, is_held, read_study, times_of
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState
 
 BOUNDS = ("time", "steps", "patience")
 """Keys of `search` that end a search besides the number of trials."""
+
+_TRACES = (LOCK, POINTER, JOURNAL, "experiment.yaml", "trials.csv")
+"""What a run leaves in its folder, some of it from the first moment on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,14 +75,16 @@ class RunStatus:
 
 
 def read_status(folder: Path) -> RunStatus:
-    """Read where a run stands, without touching it. A folder without a journal is a run that has recorded nothing.
+    """Read where a run stands, without touching it. One that has begun may have recorded nothing yet.
 
     Raises:
-        InputError: If there is no such folder.
+        InputError: If there is no such folder, or nothing in it is of a run.
         StoreError: If the journal is damaged before its last line.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder.\n  Give the folder of a run, e.g. results/efficient.")
+    if not any((folder / name).exists() for name in _TRACES):
+        raise InputError(f"{folder}: no run has begun here.\n  Give the folder of a run, e.g. results/efficient.")
     try:
         study = read_study(folder)
     except InputError:

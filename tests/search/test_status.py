@@ -163,10 +163,16 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
     assert "no such folder" in done.stderr
 
 
-@pytest.mark.parametrize("journal", [None, b""])
-def test_a_folder_without_records_is_a_run_that_has_none_yet(tmp_path, journal):
-    if journal is not None:
-        (tmp_path / JOURNAL).write_bytes(journal)
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "front.png").touch()
+    done = call("status", tmp_path)
+    assert done.exit_code == 2
+    assert "no run has begun here" in done.stderr
+
+
+@pytest.mark.parametrize("trace", [LOCK, JOURNAL, "experiment.yaml"])
+def test_a_folder_without_records_is_a_run_that_has_none_yet(tmp_path, trace):
+    (tmp_path / trace).touch()
     done = call("status", tmp_path)
     assert done.exit_code == 0
     assert "not running" in done.stdout
@@ -269,7 +275,9 @@ def test_select_takes_bounds_and_preferences(write, rich_study):
     weighted = call("select", folder, "--weight", "psnr_db=2", "--weight", "latency_ms=1", "--json")
     assert [t["number"] for t in json.loads(weighted.stdout)["candidates"]] == [1, 0, 4, 5]
     none = call("select", folder, "--latency-ms", "<4", "--psnr-db", "31")
-    assert none.exit_code == 0
+    assert none.exit_code == 1
+    assert "no member of the front keeps to all bounds" in none.stderr
+    assert call("select", folder, "--latency-ms", "<4", "--psnr-db", "31", "--json").exit_code == 1
     assert "It misses: latency_ms 5.10 at the upper end, not < 4: 1.10 over" in none.stdout
     assert "latency (ms) < 4 excludes 4, its upper end counts; 2 by it alone" in none.stdout
     assert "Together they exclude 4 of 4 members." in none.stdout

@@ -116,7 +116,7 @@ def test_front_and_select_print_tables_and_json(finished: Path):
     chosen = json.loads(call("select", finished, "--params-m", 1, "--json").stdout)
     assert len(chosen["candidates"]) == len(front["front"])
     none = call("select", finished, "--params-m", 0.000001)
-    assert none.returncode == 0
+    assert none.returncode == 1
     assert "No member of the front keeps to all bounds" in none.stdout
     explained = json.loads(call("front", finished, "--explain", "--json").stdout)["explanation"]
     assert [m["trial"] for m in explained["members"]] == [row["trial"] for row in front["front"]]
