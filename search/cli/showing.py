@@ -79,7 +79,8 @@ def _show_candidates(study: Study, selection: Selection) -> None:
     """Print who keeps to the bounds; if nobody does, who comes nearest and what it misses."""
     console = output_console()
     if selection.candidates:
-        title = f"{len(selection.candidates)} of {selection.members} members of the front keep to the bounds, {selection.preference}"
+        fitting, order = len(selection.candidates), selection.preference
+        title = f"{fitting} of {selection.members} members of the front keep to the bounds, {order}"
         console.print(trial_table(study, selection.candidates, title=title))
     elif selection.nearest is not None:
         console.print("No member of the front keeps to all bounds.")

@@ -84,15 +84,27 @@ def _values_of(name: str, known: Known) -> tuple[Scalar, ...]:
 
 
 def _never_counts(entry: Entry, needs: Needs, known: Known) -> SpecError:
-    """Return the error for a dimension whose parent never takes a value that it needs."""
-    name = entry.dimension.name
-    always = " or ".join(map(plain, _values_of(needs.parent, known)))
-    by_hand = f" too (--set space.{name}=)" if entry.document.is_override(("space", needs.parent)) else ""
+    """Return the error for a dimension whose parent never takes a value that it needs, and for all that fare alike."""
+    document, always = entry.document, " or ".join(map(plain, _values_of(needs.parent, known)))
+    idle = _idle_with(entry.dimension, needs, document.data["space"], known)
+    others = [name for name in idle if name != entry.dimension.name]
+    nor = f"; nor can {', '.join(others)}" if others else ""
+    by_hand = " ".join(f"--set space.{name}=" for name in idle) if document.is_override(("space", needs.parent)) else ""
     return entry.fault(
-        f"can never count, for {needs.parent} is always {always}.",
+        f"can never count, for {needs.parent} is always {always}{nor}.",
         f"It counts only where {needs.parent} is {needs.text}. Allow that in space.{needs.parent}, or remove "
-        f"{name}{by_hand}.",
+        f"{', '.join(idle)}{f' too ({by_hand})' if by_hand else ''}.",
     )
+
+
+def _idle_with(dimension: Dimension, needs: Needs, section: Mapping[str, object], known: Known) -> list[str]:
+    """Return the dimension and the section's others that never count for the same reason, or because it does not."""
+    idle = {needs.parent: _values_of(needs.parent, known)}
+    for other in DIMENSIONS.values():
+        wants = other.needs
+        if wants is not None and wants.parent in idle and not any(map(wants.holds, idle[wants.parent])):
+            idle[other.name] = (other.default,)
+    return [name for name in idle if name in section and name != needs.parent]
 
 
 def _table_conditions(dimension: Dimension, known: Known) -> tuple[Condition, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from hfir.config import EXPERT_NAMES
 from hfir.errors import HFIRError

@@ -160,7 +160,7 @@ def _rejections(study: Study) -> dict[str, int]:
         if trial.cost is None:
             counts[f"no legal network: {trial.reason}" if trial.reason else "no legal network"] += 1
     withdrawn = len(study.facts.get("withdrawn", {}))
-    counts["withdrawn: over a limit when measured again"] += withdrawn
+    counts["withdrawn when measured again"] += withdrawn
     return {reason: number for reason, number in counts.most_common() if number}
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection
 from typing import Any
 
+from search.evaluation.answers import Baseline
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, value_of
 from search.store import RunStore
@@ -153,19 +154,28 @@ class Director:
             if self._references is not None and kind in REFERENCE_KINDS:
                 self._references.take(kind, outcome)
             elif kind is Kind.LOOK:
-                self._moving.keep_baseline(value_of(outcome))
+                self._keep_baseline(value_of(outcome))
             else:
                 self._keep(kind, _candidate_job(outcome), outcome)
+
+    def _keep_baseline(self, baseline: Baseline) -> None:
+        """Have the look at the data recorded; a run that has moved measures its references anew, too."""
+        self._moving.keep_baseline(baseline)
+        if self._references is not None and self._moving.has_moved:
+            self._references.move_to(baseline.host)
 
     def _keep(self, kind: Kind, job: CandidateJob, outcome: Outcome[Job, Any]) -> None:
         """Have the answer about a candidate recorded."""
         if kind in (Kind.TRAIN, Kind.REPLICATE):
             self._bounds.note_time()
         trial = self.store.index[job.number]
-        if kind is Kind.REMEASURE and self._moving.is_foreign(trial):
-            self._moving.keep(trial, value_of(outcome))
-        elif outcome.error is not None:
+        moves = kind is Kind.REMEASURE and self._moving.is_foreign(trial)
+        if outcome.error is not None:
             self._failures.keep(kind, trial, outcome, outcome.error)
+            if moves:
+                self._moving.give_up(trial, outcome.error)
+        elif moves:
+            self._moving.keep(trial, value_of(outcome))
         elif kind is Kind.ADMIT:
             self._gate.keep(trial, value_of(outcome))
         elif kind is Kind.REMEASURE:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from search.evaluation.answers import Admission, Baseline
 from search.store import RunStore
 from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
+from search.study.rules import failure_kind
 from search.study.steps import Kind, Step
 from search.types import InputError, Trial, TrialState, to_json
 
@@ -65,6 +67,22 @@ class Moving:
     def is_foreign(self, trial: Trial) -> bool:
         """Say whether a candidate's latency was taken on another machine than this."""
         return _host(trial) not in (None, self._host)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether candidates were measured on another machine when this session began."""
+        return bool(self._moved)
+
+    def give_up(self, trial: Trial, error: BaseException) -> None:
+        """Withdraw a candidate that cannot be measured here, once no more tries are left: it compares with nothing."""
+        if str(trial.number) not in self._store.facts.get("unverified", {}) or trial.cost is None:
+            return
+        reason = f"not measured again on another machine: {failure_kind(error)}"
+        if trial.state is TrialState.RUNNING:
+            self._store.finish(trial.number, TrialState.FAILED, reason=reason, failure=str(error))
+        elif trial.state is TrialState.COMPLETE:
+            self._store.note("withdrawn", reason, trial=trial.number)
+        self._store.note("remeasured", to_json(replace(trial.cost, latency=None)), trial=trial.number)
 
     def keep(self, trial: Trial, admission: Admission) -> None:
         """Replace what a candidate costs by what it costs on this machine; one that misses a limit here is out."""

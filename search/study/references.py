@@ -57,9 +57,16 @@ class References:
         if list(self._in_order(kept)) != list(known):
             self._store.note(FACT, self._in_order(kept))
 
+    def move_to(self, host: str) -> None:
+        """Forget what was measured on another machine than this, to measure it here; trainings are kept."""
+        known = self._known()
+        moved = {name: record | {"cost": None} for name, record in known.items() if _host(record) not in (None, host)}
+        if moved:
+            self._store.note(FACT, known | moved)
+
     @property
     def are_done(self) -> bool:
-        """Whether each is trained through all rungs, or has failed."""
+        """Whether each is measured and trained through all rungs, or has failed."""
         known = self._known()
         return all(not self._is_stale(n, known.get(n)) and self._is_done(known[n]) for n in self._plans)
 
@@ -139,7 +146,8 @@ class References:
 
     def _is_done(self, record: dict[str, Any]) -> bool:
         measured = record["measurements"]
-        return bool(record["reason"]) or bool(measured and measured[-1]["rung"] == len(self._rungs) - 1)
+        is_trained = bool(measured) and measured[-1]["rung"] == len(self._rungs) - 1
+        return bool(record["reason"]) or (is_trained and record["cost"] is not None)
 
     def _is_stale(self, name: str, record: dict[str, Any] | None) -> bool:
         return record is None or record["key"] != self._keys[name]
@@ -157,6 +165,12 @@ class References:
             checkpoint=str(reference_path(self._store.folder, name, self._keys[name])),
             rung=rung,
         )
+
+
+def _host(record: dict[str, Any]) -> str | None:
+    """Return the machine that a reference was measured on, where it was."""
+    latency = (record["cost"] or {}).get("latency")
+    return None if latency is None else latency["host"]
 
 
 def _known_of(study: Study) -> dict[str, Any]:

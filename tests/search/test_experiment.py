@@ -172,6 +172,18 @@ def test_a_dimension_that_an_assignment_makes_idle_is_told_with_the_way_to_remov
     assert message.endswith("or remove window_size too (--set space.window_size=).")
 
 
+def test_all_that_one_value_makes_idle_is_told_at_once():
+    with pytest.raises(SpecError) as refusal:
+        load_experiment("efficient", ["space.frequency_split=false"])
+    message = str(refusal.value)
+    assert "space.refiner: can never count, for frequency_split is always false; nor can refiner_depth." in message
+    assert message.endswith(
+        "or remove refiner, refiner_depth too (--set space.refiner= --set space.refiner_depth=)."
+    )
+    removed = ["space.refiner=", "space.refiner_depth="]
+    assert load_experiment("efficient", ["space.frequency_split=false", *removed]).space.size > 1
+
+
 def test_folders_in_the_file_are_relative_to_the_file(base, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path.parent)
     assert load_experiment(base).task.data.folder == str(tmp_path / "photos")

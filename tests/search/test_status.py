@@ -85,7 +85,7 @@ def test_it_counts_states_rungs_and_rejections(write, rich_study):
 def test_what_was_withdrawn_is_told_apart(write, rich_study):
     facts = {**rich_study.facts, "withdrawn": {"0": "latency_ms 61 > 60"}}
     rejections = read_status(write(dataclasses.replace(rich_study, facts=facts))).rejections
-    assert rejections["withdrawn: over a limit when measured again"] == 1
+    assert rejections["withdrawn when measured again"] == 1
 
 
 def test_a_stopped_run_says_how_to_go_on(write, rich_study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,10 @@ from hfir.config import HFIRConfig, LargeKernelConfig, MoEConfig
 from hfir.fusion import fuse
 from hfir.losses import PIXEL_LOSSES, routing_loss
 from hfir.model import build_model
+from search.evaluation.answers import Admission, Baseline
 from search.evaluation.evaluator import task_data
 from search.evaluation.jobs import ProxyEvaluator
-from search.evaluation.plan import ReferenceJob
+from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.evaluation.proxy import BETAS, EMA_LIMIT, GRADIENT_CLIP, ProxyTraining, Training, build_copy, validate
 from search.evaluation.references import cost_of
 from search.evaluation.trainable import Plain
@@ -25,7 +27,7 @@ from search.references.plan import ReferencePlan
 from search.references.rep_stack import RepStack
 from search.report import describe_standing, load_run, standings, write_tables
 from search.tasks.patches import PatchSampler
-from search.types import InputSize, SpecError, TrialState
+from search.types import Cost, InputSize, SpecError, TrialState
 
 NETS = """
 from torch import nn
@@ -198,6 +200,33 @@ def test_a_run_that_is_stopped_at_any_job_ends_with_the_same_references(beside, 
         assert [[m.psnr_db for m in r.measurements] for r in again] == [
             [m.psnr_db for m in r.measurements] for r in whole
         ]
+
+
+class Elsewhere(ProxyEvaluator):
+    """Answers as another machine would."""
+
+    def look_at_data(self, job: None) -> Baseline:
+        return replace(super().look_at_data(job), host="elsewhere")
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        answer = super().remeasure(job)
+        return replace(answer, cost=there(answer.cost), reason="")
+
+    def measure_reference(self, job: ReferenceJob) -> Admission:
+        answer = super().measure_reference(job)
+        return replace(answer, cost=there(answer.cost))
+
+
+def there(cost: Cost) -> Cost:
+    return replace(cost, latency=cost.latency and replace(cost.latency, host="elsewhere"))
+
+
+def test_a_run_that_moves_measures_its_references_anew_and_trains_none_again(beside, search_in):
+    experiment = beside("bicubic", STACK)
+    before = search_in(experiment, "run").references
+    after = search_in(experiment, "run", evaluator=Elsewhere(experiment.evaluation_plan()), move=True).references
+    assert {r.cost.latency.host for r in after} == {"elsewhere"}
+    assert [r.measurements for r in after] == [r.measurements for r in before]
 
 
 def test_one_that_fails_in_training_is_told_and_the_run_goes_on(beside, search_in):

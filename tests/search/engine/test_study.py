@@ -293,6 +293,30 @@ def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Se
     assert all(study.facts["verified"][str(t.number)]["latency"]["host"] == "elsewhere" for t in members)
 
 
+class TooLargeElsewhere(Elsewhere):
+    """Cannot measure the first candidate that it is asked to measure again."""
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        FIRST.append(job.number)
+        if job.number == FIRST[0]:
+            raise MemoryError("out of memory")
+        return super().remeasure(job)
+
+
+def test_a_run_moves_without_a_candidate_that_cannot_be_measured_anew(tiny: Tiny, search_in: Search):
+    FIRST.clear()
+    before = search_in(tiny("search.trials=3"), "run")
+    study = search_in(tiny(), "run", evaluator=TooLargeElsewhere(tiny().evaluation_plan()), move=True)
+    lost = study.trials[FIRST[0]]
+    assert before.trials[lost.number].state is TrialState.COMPLETE
+    assert (lost.state, lost.value("latency_ms")) == (TrialState.INFEASIBLE, None)
+    assert lost.reason.startswith("not measured again on another machine: ")
+    assert FIRST.count(lost.number) == 1
+    assert study.facts["finished"] == 6
+    again = search_in(tiny(), "run", evaluator=Elsewhere(tiny().evaluation_plan()))
+    assert again.trials[lost.number] == lost
+
+
 def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search):
     free = "budget.latency_ms={at: [24, 24]}"
     search_in(tiny("search.trials=3", free), "run")
