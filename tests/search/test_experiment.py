@@ -177,9 +177,7 @@ def test_all_that_one_value_makes_idle_is_told_at_once():
         load_experiment("efficient", ["space.frequency_split=false"])
     message = str(refusal.value)
     assert "space.refiner: can never count, for frequency_split is always false; nor can refiner_depth." in message
-    assert message.endswith(
-        "or remove refiner, refiner_depth too (--set space.refiner= --set space.refiner_depth=)."
-    )
+    assert message.endswith("or remove refiner, refiner_depth too (--set space.refiner= --set space.refiner_depth=).")
     removed = ["space.refiner=", "space.refiner_depth="]
     assert load_experiment("efficient", ["space.frequency_split=false", *removed]).space.size > 1
 

@@ -13,6 +13,7 @@ from hfir import ConfigError, HFIRConfig, slots
 from search.experiment import available_spaces, load_experiment
 from search.experiment.loading import spaces_folder
 from search.experiment.schema import json_schema
+from search.experiment.sections import TASK_OPTIONS, ExecutionSection, ProxySection, SearchSection, TaskSection
 from search.experiment.table import DIMENSIONS
 from search.experiment.yaml_lines import read_document
 from search.types import Genotype
@@ -123,6 +124,31 @@ def test_the_readme_tells_every_dimension_as_the_table_has_it():
         when = "" if dimension.off is None else "yes"
         row = f"| `{dimension.name}` | {dimension.about} | {rule} | {default} | {needs} | {when} |"
         assert row in text, f"spaces/README.md lacks the line\n{row}"
+
+
+@pytest.mark.parametrize("section", [ProxySection, SearchSection, ExecutionSection])
+def test_the_readme_tells_every_key_of_a_section_as_the_code_has_it(section):
+    text = (spaces_folder() / "README.md").read_text(encoding="utf-8")
+    for key, field in section.model_fields.items():
+        about = (field.description or "").replace("|", "\\|")
+        row = f"| `{key}` | {about} | {default_in_words(key, field.default)} |"
+        assert row in text, f"spaces/README.md lacks the line\n{row}"
+
+
+def default_in_words(key, value):
+    if value is None:
+        return "auto" if key in ("workers", "timeout_s") else ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
+
+
+@pytest.mark.parametrize("kind", sorted(set(TASK_OPTIONS) - {"mixed"}))
+def test_the_readme_tells_the_defaults_of_a_tasks_options(kind):
+    text = (spaces_folder() / "README.md").read_text(encoding="utf-8")
+    [row] = [line for line in text.splitlines() if line.startswith(f"| `{kind}` |")]
+    for option, value in TaskSection(kind=kind).options().items():
+        assert f"`{option}` ({value:g})" in row
 
 
 def test_the_readme_names_every_space():
