@@ -10,7 +10,7 @@ from rich.table import Table
 from search.certainty import front_probabilities, quality_of
 from search.pareto import pareto_front
 from search.report import describe_standing, standings
-from search.report.seeds import Estimate, estimate
+from search.report.seeds import Estimate, estimate, gain_intervals
 from search.report.words import count, figure
 from search.types import OBJECTIVES, Reference, Study, Trial
 
@@ -64,7 +64,7 @@ def trial_table(
     notes = ["* the knee: nearest to the ideal"] if marked else []
     if any(_has_doubt(t) for t in trials):
         notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
-    notes += _interval_notes(trials) if intervals else []
+    notes += _interval_notes(study, trials) if intervals else []
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
@@ -74,7 +74,10 @@ def certainty_columns(study: Study, trials: Sequence[Trial]) -> dict[str, dict[i
     quality = quality_of(study.objectives)
     known = {t.number: estimate(t, quality) for t in trials}
     columns: dict[str, dict[int, str]] = {}
-    if any(e is not None and e.interval is not None for e in known.values()):
+    gains = gain_intervals(study, trials)
+    if gains:
+        columns["95 % of\ngain"] = {n: f"{i.low:+.2f} … {i.high:+.2f}" for n, i in gains.items()}
+    elif any(e is not None and e.interval is not None for e in known.values()):
         columns["95 %\n"] = {n: "" if e is None else _ends(e) for n, e in known.items()}
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
     if shares:
@@ -91,13 +94,14 @@ def _ends(known: Estimate) -> str:
     )
 
 
-def _interval_notes(trials: Sequence[Trial]) -> list[str]:
+def _interval_notes(study: Study, trials: Sequence[Trial]) -> list[str]:
     known = [e for e in map(estimate, trials) if e is not None and e.interval is not None]
     if not known:
         return []
     if any(e.seeds > 1 for e in known):
         return ["95 %: of the mean over seeds, with one seed over the validation images; on front: see report.html"]
-    return [f"95 %: of the PSNR over {count(known[0].images, 'validation image')}, one seed each"]
+    what = "gain, photograph by photograph," if gain_intervals(study, trials) else "PSNR"
+    return [f"95 %: of the {what} over {count(known[0].images, 'validation image')}, one seed each"]
 
 
 def reference_table(study: Study) -> Table | None:

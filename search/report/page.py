@@ -48,7 +48,7 @@ from search.report.importance import Importance, importances
 from search.report.interactive import packed_data, packed_plotly, parallel_trials
 from search.report.pictures import read_pictures
 from search.report.references import Standing, describe_made, describe_standing, standings
-from search.report.seeds import estimate
+from search.report.seeds import estimate, gain_intervals
 from search.report.selection import PRESETS, choose_presets
 from search.report.steps import front_steps
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
@@ -321,7 +321,10 @@ def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict
     """Return what is known of each member's quality beyond one figure, by trial; columns that say nothing left out."""
     known = {t.number: estimate(t, quality_of(study.objectives)) for t in members}
     columns: dict[str, dict[int, Cell]] = {}
-    if any(e is not None and e.interval is not None for e in known.values()):
+    gains = gain_intervals(study, members)
+    if gains:
+        columns["gain, 95 %"] = {n: text_cell(f"{i.low:+.2f} … {i.high:+.2f}", quiet=True) for n, i in gains.items()}
+    elif any(e is not None and e.interval is not None for e in known.values()):
         columns["95 %"] = {n: text_cell("–" if e is None else str(e), quiet=True) for n, e in known.items()}
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
     if shares:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from search.certainty import mean_interval, values_of
-from search.report.intervals import Interval, draws, interval_of, per_image_table, resampled_means
+from search.certainty import mean_interval, quality_of, values_of
+from search.report.intervals import Interval, difference, draws, interval_of, per_image_table, resampled_means
 from search.report.words import count, figure
-from search.types import Trial, TrialState
+from search.types import Study, Trial, TrialState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +64,23 @@ def estimate(trial: Trial, quality: str = "psnr_db") -> Estimate | None:
         images=len(trial.last.psnr_per_image_db),
         failed=1 + len(trial.replicates) - len(values),
     )
+
+
+def gain_intervals(study: Study, trials: Sequence[Trial]) -> dict[int, Interval]:
+    """Return the 95 % intervals of what candidates gain over the baseline in PSNR, by trial, in dB.
+
+    Over the validation images, image by image, so that how far the images differ does not count. Empty where they say
+    less than `estimate` does (quality is not PSNR, or some candidate has several seeds), or one cannot be had.
+    """
+    baseline = study.facts.get("baseline", {}).get("psnr_per_image_db", ())
+    found: dict[int, Interval] = {}
+    for trial in trials:
+        own = () if trial.last is None else trial.last.psnr_per_image_db
+        interval = difference(baseline, own) if len(own) == len(baseline) else None
+        if interval is None or len(values_of(trial, "psnr_db")) > 1 or quality_of(study.objectives) != "psnr_db":
+            return {}
+        found[trial.number] = interval
+    return found
 
 
 def _interval(trial: Trial, quality: str, values: list[float]) -> tuple[Interval | None, str]:

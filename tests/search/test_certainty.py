@@ -1,9 +1,11 @@
 """What further seeds say: intervals against scipy, who is replicated, and how probable a place on the front is."""
 
 import dataclasses
+from io import StringIO
 
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy import stats
 
 from search.certainty import (
@@ -14,11 +16,13 @@ from search.certainty import (
     to_replicate,
     values_of,
 )
+from search.cli.tables import front_table
 from search.report import front_frame
 from search.report.figures import draw_front
 from search.report.interactive import page_data
+from search.report.intervals import Interval
 from search.report.page import render_page
-from search.report.seeds import estimate
+from search.report.seeds import estimate, gain_intervals
 from search.report.words import conditions
 from search.types import Replicate
 
@@ -144,3 +148,45 @@ def test_tables_page_and_picture_show_it(replicated):
     assert data["on_front"][0] == 1.0
     lines = [line for line in draw_front(replicated).axes[0].lines if len(set(line.get_xdata())) == 1]
     assert len([line for line in lines if len(line.get_xdata()) == 2]) >= 2
+
+
+# -- against the baseline ----------------------------------------------------------------------------
+
+
+def seen_on(trial, *psnr_db):
+    """Return the trial with these PSNRs of single images, and their mean."""
+    last = dataclasses.replace(trial.last, psnr_db=sum(psnr_db) / len(psnr_db), psnr_per_image_db=psnr_db)
+    return dataclasses.replace(trial, measurements=(*trial.measurements[:-1], last))
+
+
+def test_a_gain_has_the_interval_of_its_differences_image_by_image(make_trial, make_study):
+    # The baseline has 29 and 31 dB: gains of 1 on both images, and of 0.5 and 2.5.
+    steady = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0), 30.0, 32.0)
+    mixed = seen_on(make_trial(1, psnr_db=31.5, latency_ms=6.0, macs_g=1.0), 29.5, 33.5)
+    found = gain_intervals(make_study([steady, mixed]), [steady, mixed])
+    assert found == {0: Interval(1.0, 1.0), 1: Interval(0.5, 2.5)}
+
+
+def test_gains_have_no_interval_where_seeds_say_more_or_images_nothing(make_trial, make_study):
+    one = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0), 30.0, 32.0)
+    again = with_seeds(one, 31.1)
+    single = make_trial(1, psnr_db=31.0, latency_ms=5.0, macs_g=1.0)
+    assert gain_intervals(make_study([one]), [one])
+    assert gain_intervals(make_study([again]), [again]) == {}
+    assert gain_intervals(make_study([one, single]), [one, single]) == {}
+    assert gain_intervals(make_study([one], objectives=("ssim", "macs_g")), [one]) == {}
+
+
+def test_the_table_and_the_page_show_the_gain_with_its_interval(make_trial, make_study):
+    blocks = {"encoder_blocks.1": 1, "bottleneck_blocks": 0, "decoder_blocks.1": 0}
+    genotype = {"width": 8, "levels": 1, **blocks}
+    one = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0, genotype=genotype), 29.5, 33.5)
+    study = make_study([one])
+    console = Console(width=160, record=True, file=StringIO())
+    console.print(front_table(study, intervals=True))
+    text = console.export_text()
+    assert "+0.50 … +2.50" in text
+    assert "95 %: of the gain, photograph by photograph, over 2 validation images, one seed each" in text
+    page = render_page(study)
+    assert "gain, 95 %" in page
+    assert "+0.50 … +2.50" in page
