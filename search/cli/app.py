@@ -714,6 +714,10 @@ def bench_samplers(
         str,
         typer.Option(metavar="SCORE:OF", help="Also search with screening, e.g. naswot:4; several by commas."),
     ] = "",
+    rungs: Annotated[
+        str, typer.Option(metavar="STEPS", help="Halve at these steps of the table.", show_default="all that it has")
+    ] = "",
+    keep: Annotated[float, typer.Option(help="Share of the candidates at a rung that go on.", min=0.01, max=1.0)] = 0.5,
     workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
 ) -> None:
@@ -731,6 +735,8 @@ def bench_samplers(
             generation=generation,
             within=within,
             screening=screening,
+            rungs=rungs,
+            keep=keep,
             workers=workers or default_workers(),
             out=out,
         )

@@ -23,7 +23,7 @@ from search.report.tables import write_atomically
 from search.samplers import SAMPLERS
 from search.schedulers import Screening
 from search.tabular import Course, Table, bench, load_table
-from search.tabular.benchmark import FULL, HALVING, SCHEDULERS, at_trained
+from search.tabular.benchmark import FULL, HALVING, SCHEDULERS, Halving, at_trained
 from search.tabular.fidelity import Fidelity, fidelity_of
 from search.tabular.figure import draw_courses, draw_fidelity
 from search.tabular.plain import PLAIN, bench_plain
@@ -47,6 +47,7 @@ class BenchJob:
     generation: int
     limits: tuple[tuple[str, float], ...]
     screening: Screening | None
+    halving: Halving
 
 
 def bench_samplers(
@@ -60,6 +61,8 @@ def bench_samplers(
     generation: int,
     within: float | None,
     screening: str,
+    rungs: str,
+    keep: float,
     workers: int,
     out: Path,
 ) -> None:
@@ -74,6 +77,9 @@ def bench_samplers(
     screenings = (None, *_screenings(screening, table))
     if len(table.steps) == 1:
         ways = (FULL,)
+    halving = Halving(steps=_steps(rungs), keep=keep)
+    if HALVING in ways:
+        halving.rungs_of(table)
     limits = {} if within is None else {table.cost: float(np.quantile(table.costs[table.cost], within))}
     most = int(table.within(limits).sum())
     if evaluations > most:
@@ -91,6 +97,7 @@ def bench_samplers(
             generation=generation,
             limits=tuple(limits.items()),
             screening=screen,
+            halving=halving,
         )
         for name in names
         for way in (ways if name in SAMPLERS else (FULL,))
@@ -100,7 +107,7 @@ def bench_samplers(
     found = contenders(_done(jobs, workers))
     console = output_console()
     console.print(_shares_sheet(found, evaluations))
-    notes = [*_conditions(table, found, limits), *_findings(found, evaluations)]
+    notes = [*_conditions(table, found, limits), *_halving_words(table, found, halving), *_findings(found, evaluations)]
     console.print("\n".join(notes), highlight=False, markup=False, soft_wrap=True)
     fidelity = fidelity_of(table)
     if fidelity is not None:
@@ -124,6 +131,7 @@ def run_job(job: BenchJob) -> Course:
         generation=job.generation,
         limits=dict(job.limits),
         screening=job.screening,
+        halving=job.halving,
     )
 
 
@@ -166,6 +174,14 @@ def _names(text: str, known: Sequence[str], default: Sequence[str], option: str)
     return names
 
 
+def _steps(text: str) -> tuple[int, ...]:
+    """Read `200,400,800`."""
+    parts = [part.strip() for part in text.split(",")] if text else []
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"--rungs {text}: not a list of steps.\n  Write whole numbers, rising: 200,400,800.")
+    return tuple(map(int, parts))
+
+
 def _screenings(text: str, table: Table) -> tuple[Screening, ...]:
     """Read what screenings are asked for, e.g. `synflow:4,naswot:2`."""
     found: list[Screening] = []
@@ -202,6 +218,13 @@ def _conditions(table: Table, found: Sequence[Contender], limits: Mapping[str, f
         f"Table {table.name}: {table.quality_label} against the logarithm of {table.cost}{within}.",
         f"Mean over {len(found[0].courses)} seeds, 95 % interval. {table.conditions}.",
     ]
+
+
+def _halving_words(table: Table, found: Sequence[Contender], halving: Halving) -> list[str]:
+    if all(contender.scheduler != HALVING for contender in found):
+        return []
+    steps = ", ".join(str(table.steps[rung]) for rung in halving.rungs_of(table))
+    return [f"Halving: at {steps} steps, {halving.keep:g} of the candidates go on."]
 
 
 def _findings(found: Sequence[Contender], evaluations: int) -> list[str]:

@@ -13,10 +13,39 @@ from search.study import SearchRun
 from search.tabular.memory import MemoryStore
 from search.tabular.problem import TableEvaluator, TableProblem, TableRungs, TableSearch
 from search.tabular.table import Table
+from search.types import InputError
 
 FULL, HALVING = "full", "halving"
 SCHEDULERS = (FULL, HALVING)
 """Every candidate trained to the last rung, or successive halving over the table's rungs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Halving:
+    """At which steps of a table candidates are halved, and by how much.
+
+    Args:
+        steps: Of the table, rising, its last one included; none stands for all that it has.
+        keep: Share of the candidates at a rung that go on, 0 < keep <= 1.
+    """
+
+    steps: tuple[int, ...] = ()
+    keep: float = 0.5
+
+    def rungs_of(self, table: Table) -> tuple[int, ...]:
+        """Return the places of the steps in the table.
+
+        Raises:
+            InputError: If the table has no such step, or they do not rise to its last one.
+        """
+        wanted = self.steps or table.steps
+        missing = [step for step in wanted if step not in table.steps]
+        if missing or list(wanted) != sorted(set(wanted)) or wanted[-1] != table.steps[-1]:
+            raise InputError(
+                f"rungs {', '.join(map(str, wanted))}: not rungs of the table {table.name}.\n"
+                f"  Name some of {', '.join(map(str, table.steps))}, rising, the last one among them."
+            )
+        return tuple(table.steps.index(step) for step in wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +83,7 @@ def bench(
     generation: int = 1,
     limits: Mapping[str, float] | None = None,
     screening: Screening | None = None,
+    halving: Halving | None = None,
 ) -> Course:
     """Search a table once, by the shipped loop, and return the course of the dominated volume.
 
@@ -66,13 +96,17 @@ def bench(
         generation: Candidates that are proposed before any is trained.
         limits: Upper limits of costs; what is over one costs no evaluation.
         screening: By which of the table's scores candidates are left behind untrained; None for by none.
+        halving: How, with `scheduler="halving"`; at all rungs, keeping half, if nothing is said.
+
+    Raises:
+        InputError: If `halving` names rungs that the table does not have.
     """
-    every = tuple(range(len(table.steps)))
-    rungs = every if scheduler == HALVING else every[-1:]
+    halving = halving or Halving()
+    rungs = halving.rungs_of(table) if scheduler == HALVING else (len(table.steps) - 1,)
     problem = TableProblem(
         table=table,
         search=TableSearch(sampler=sampler, trials=evaluations, seed=seed, generation=generation),
-        proxy=TableRungs(rungs=tuple(table.steps[rung] for rung in rungs)),
+        proxy=TableRungs(rungs=tuple(table.steps[rung] for rung in rungs), keep=halving.keep),
         limits=limits or {},
         screening=screening,
     )

@@ -16,7 +16,7 @@ from search.pareto import hypervolume
 from search.schedulers import Screening
 from search.space import Parameter, SearchSpace
 from search.tabular import Table, TableEvaluator, bench, load_table
-from search.tabular.benchmark import Course, at_trained, steps_to
+from search.tabular.benchmark import Course, Halving, at_trained, steps_to
 from search.tabular.fidelity import fidelity_of
 from search.tabular.figure import draw_courses, draw_fidelity
 from search.tabular.nb201 import OPERATIONS, _PlainUnpickler
@@ -127,6 +127,21 @@ def test_halving_spends_fewer_steps_on_as_many_candidates(table: Table):
     halved = bench(table, sampler="random", scheduler="halving", seed=3, evaluations=30, generation=10)
     assert halved.trained[-1] == full.trained[-1]
     assert halved.steps[-1] < 0.7 * full.steps[-1]
+
+
+def test_halving_looks_at_the_rungs_that_are_named_and_keeps_the_share(table: Table):
+    two = Halving(steps=(20, 40), keep=0.25)
+    course = bench(table, sampler="random", scheduler="halving", seed=3, evaluations=32, generation=8, halving=two)
+    assert course.trained[-1] == 32
+    spent = course.steps[-1] - 32 * 20  # all to step 20, and from there some to 40
+    assert spent % 20 == 0
+    assert 8 <= spent // 20 <= 12  # a quarter, and what uneven shares add
+
+
+@pytest.mark.parametrize("steps", [(10, 30, 40), (10, 20), (40, 20)])
+def test_halving_takes_only_rungs_that_the_table_has_up_to_its_last(table: Table, steps: tuple[int, ...]):
+    with pytest.raises(InputError, match=r"Name some of 10, 20, 40, rising, the last one among them"):
+        Halving(steps=steps).rungs_of(table)
 
 
 def test_all_points_trained_is_the_whole_front(table: Table):
