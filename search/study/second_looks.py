@@ -12,13 +12,16 @@ from search.store import REPLICATES, RunStore
 from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
 from search.study.steps import Kind, Step
-from search.types import Measurement, Replicate, Trial, to_json
+from search.types import Cost, Measurement, Replicate, Trial, to_json
 
 log = logging.getLogger("search.study")
 
 
 class Verification:
     """Has each member of the front measured again: one that misses a limit now leaves its place to others.
+
+    A first figure that is doubtful gives way to a second one that is not, or is lower: neighbours only make a latency
+    longer.
 
     Args:
         problem: What is searched.
@@ -46,7 +49,16 @@ class Verification:
         elif admission.reason:
             reason = f"measured again at the end: {admission.reason}"
             self._store.note("withdrawn", reason, trial=trial.number)
+        if _is_better(admission.cost, trial.cost):
+            self._store.note("remeasured", to_json(admission.cost), trial=trial.number)
         self._store.note("verified", to_json(admission.cost), trial=trial.number)
+
+
+def _is_better(second: Cost, first: Cost | None) -> bool:
+    """Say whether a second measurement tells more of a latency than a doubtful first one."""
+    if first is None or not first.doubt or first.latency_ms is None or second.latency_ms is None:
+        return False
+    return not second.doubt or second.latency_ms < first.latency_ms
 
 
 class Replication:

@@ -337,6 +337,49 @@ def test_an_untrusted_latency_is_said_and_never_withdraws(tiny: Tiny, search_in:
     assert "withdrawn" not in study.facts
 
 
+class QuietTheSecondTime(Tampered):
+    """Doubts the first figures; the second one is lower for trials of an even number, and trusted for every third."""
+
+    def admit(self, job: CandidateJob) -> Admission:
+        return self.changed(super().admit(job), reason="", trusted=False, reference_drift=0.4, median_ms=9.0)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        median_ms = 8.0 if job.number % 2 == 0 else 10.0
+        trusted = job.number % 3 == 0
+        return self.changed(super().remeasure(job), reason="", trusted=trusted, median_ms=median_ms)
+
+
+def test_a_doubtful_latency_gives_way_to_a_second_one_that_is_trusted_or_lower(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run", evaluator=QuietTheSecondTime(tiny().evaluation_plan()))
+    looked = {t.number: t for t in study.trials if str(t.number) in study.facts["verified"]}
+    assert {(n % 2, n % 3 == 0) for n in looked} >= {(0, True), (1, False)}
+    for number, trial in looked.items():
+        if number % 2 == 0:
+            expected = 8.0
+        else:
+            expected = 10.0 if number % 3 == 0 else 9.0
+        assert trial.value("latency_ms") == expected
+        assert trial.cost is not None
+        assert trial.cost.latency is not None
+        assert trial.cost.latency.trusted == (number % 3 == 0)
+    members = pareto_front(study.trials, study.objectives).members
+    assert {t.number for t in members} <= set(looked), "who comes to the front by it is measured again, too"
+
+
+class QuietBothTimes(Tampered):
+    def admit(self, job: CandidateJob) -> Admission:
+        return self.changed(super().admit(job), reason="", trusted=True, median_ms=9.0)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        return self.changed(super().remeasure(job), reason="", trusted=True, median_ms=8.0)
+
+
+def test_a_trusted_latency_stays_whatever_the_second_says(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run", evaluator=QuietBothTimes(tiny().evaluation_plan()))
+    assert study.facts["verified"]
+    assert {t.value("latency_ms") for t in study.in_state(TrialState.COMPLETE)} == {9.0}
+
+
 def test_the_record_alone_gives_the_study_back(unbroken: Study):
     assert story(read_study(unbroken.folder)) == story(unbroken)
 
