@@ -2,7 +2,7 @@
 
 Three passes over one folder, each of which goes on where it was stopped:
 
-    python benchmarks/build_table.py OUT --workers 2        # trains: 288 networks x 2 seeds, 45 min of a quiet core
+    python benchmarks/build_table.py OUT --workers 2        # trains: 240 networks x 2 seeds, 63 min of 2 cores
     python benchmarks/build_table.py OUT --latencies        # measures: run it on a quiet machine, some 20 min
     python benchmarks/build_table.py OUT --pack DIR         # writes DIR/ours.parquet and DIR/ours.md
 

@@ -10,12 +10,18 @@ experiment from nothing, into a folder and with a memory of latencies of its own
 The columns: wall time, trials a minute and how many times as many as with one worker; seconds spent on measuring
 candidates (nothing else runs then, so more workers do not help), on training, and on all else; and the share of
 the workers' time while training that they were busy (what is missing are stragglers at the end of a rung).
+
+Before them stands what the machine allows: how many times as many steps a second as one process so many processes take
+that do nothing but train one network each, in turns, without any of the engine. Cores that share caches, memory or
+execution units give less than their number.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
+import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -23,8 +29,11 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from hfir import ConfigError, HFIRConfig
+from search.evaluation.evaluator import task_data
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
+from search.evaluation.proxy import ProxyTraining
 from search.executors import Outcome, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.store import RunStore, hold
@@ -115,6 +124,46 @@ def measure(experiment: Experiment, workers: int) -> dict[str, float]:
     }
 
 
+def steps_per_s(experiment: Experiment, processes: int, seconds: float) -> float:
+    """Return the training steps a second of so many processes together that do nothing else."""
+    spawn = multiprocessing.get_context("spawn")
+    ready, rates = spawn.Barrier(processes), spawn.Queue()
+    started = [spawn.Process(target=_train_alone, args=(experiment, ready, rates, seconds)) for _ in range(processes)]
+    for process in started:
+        process.start()
+    total = sum(rates.get() for _ in started)
+    for process in started:
+        process.join()
+    return total
+
+
+def _train_alone(experiment: Experiment, ready: Any, rates: Any, seconds: float) -> None:
+    """Train the first network that the space gives, and put the steps a second."""
+    start_worker()
+    plan = experiment.evaluation_plan()
+    config = next(filter(None, (_legal(experiment, seed) for seed in range(100))))
+    training = ProxyTraining(config, plan.proxy, task_data(plan.task), 0)
+    training.run_to(5)
+    ready.wait()
+    first, begun = training.step, time.perf_counter()
+    while time.perf_counter() - begun < seconds:
+        training.run_to(training.step + 1)
+    rates.put((training.step - first) / (time.perf_counter() - begun))
+
+
+def _legal(experiment: Experiment, seed: int) -> HFIRConfig | None:
+    try:
+        return experiment.decode(experiment.space.sample(seed))
+    except ConfigError:
+        return None
+
+
+def allowed(experiment: Experiment, workers: int, *, turns: int = 5, seconds: float = 6.0) -> float:
+    """Return how many times the steps of one process so many take, the median of some turns."""
+    pairs = [[steps_per_s(experiment, n, seconds) for n in (1, workers)] for _ in range(turns)]
+    return statistics.median(many / one for one, many in pairs)
+
+
 def main() -> None:
     """Run the ways one after the other and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -131,6 +180,8 @@ def main() -> None:
     }
     print(f"{arguments.space}, {arguments.trials} trials, {os.cpu_count()} cores, one thread a worker")
     print(f"{'':28}{'wall s':>9}{'a minute':>10}{'times':>7}{'measuring':>11}{'training':>10}{'else':>7}{'busy':>7}")
+    gain = allowed(load_experiment(arguments.space, changes), arguments.workers)
+    print(f"{arguments.workers} processes that only train: {gain:.2f} times the steps of one", flush=True)
     first = 0.0
     for name, (workers, more) in ways.items():
         found = measure(load_experiment(arguments.space, [*changes, *more]), workers)

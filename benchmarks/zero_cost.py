@@ -1,6 +1,6 @@
 """Judge the zero-cost scores on the table `ours`: whether they tell the order that training ends with.
 
-    python benchmarks/zero_cost.py              # scores 288 networks x 2 seeds, 2 minutes, and prints the table
+    python benchmarks/zero_cost.py              # scores 240 networks x 2 seeds, half a minute, and prints the table
     python benchmarks/zero_cost.py --write      # the same, and keeps the scores in search/tabular/data/ours.parquet
     python benchmarks/zero_cost.py --stored     # prints the table from what is kept there, without the seconds
     python benchmarks/zero_cost.py --bounds     # what screening gains by a score that knows the truth, and by costs
