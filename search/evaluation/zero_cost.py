@@ -67,10 +67,11 @@ def naswot(config: HFIRConfig, batch: Batch | None, seed: int) -> float:
 
     Neural architecture search without training (Mellor et al., 2021, arXiv 2006.04647): each image has a binary code,
     and the score is the logarithm of the determinant of the matrix that counts the places where two codes agree. A
-    code there says which ReLUs are on. In this family nothing is switched; what bends a signal is that one half of the
-    features multiplies the other. So a code is made of the signs of both operands of each such gate, in trunk blocks,
-    attention blocks and the refiner. Experts are left out: images that go different ways have no codes to compare.
-    The identity is added to the matrix, so that patches that are all alike give a low figure, and not minus infinity.
+    code there says which ReLUs are on. In this family a signal is bent where one half of the features multiplies the
+    other, and in dense blocks by a PReLU. So a code is made of the signs of both operands of each such gate and of what
+    goes into each PReLU, in trunk blocks, attention blocks and the refiner. Experts are left out: images that go
+    different ways have no codes to compare. The identity is added to the matrix, so that patches that are all alike
+    give a low figure, and not minus infinity.
 
     Args:
         config: The network.
@@ -85,7 +86,7 @@ def naswot(config: HFIRConfig, batch: Batch | None, seed: int) -> float:
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = _built(config, seed).eval()
         for module in model.modules():
-            if isinstance(module, SimpleGate):
+            if isinstance(module, SimpleGate | nn.PReLU):
                 module.register_forward_pre_hook(lambda gate, inputs: signs.append(_signs(inputs[0])))
             elif isinstance(module, GatedFFN):
                 module.look.register_forward_hook(lambda look, inputs, output: signs.append(_signs(output)))

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 import torch
 
-from hfir.config import HFIRConfig
+from hfir.config import DenseConfig, HFIRConfig, LargeKernelConfig, MixerConfig, NAFConfig
 from hfir.errors import ConfigError
 from hfir.model import build_model
 from search.evaluation.data import task_data
@@ -96,9 +96,11 @@ def test_synflow_looks_at_no_patch_and_rises_with_the_width(small: HFIRConfig, b
     assert synflow(replace(small, width=3 * small.width), None, 0) > synflow(small, None, 0)
 
 
-def test_naswot_is_lower_for_patches_that_are_alike(small: HFIRConfig, batch: Batch):
+@pytest.mark.parametrize("mixer", [NAFConfig(), LargeKernelConfig(kernel_size=3), DenseConfig()])
+def test_naswot_is_lower_for_patches_that_are_alike(small: HFIRConfig, batch: Batch, mixer: MixerConfig):
     alike = batch._replace(degraded=batch.degraded[:1].expand_as(batch.degraded).contiguous())
-    assert naswot(small, alike, 0) < naswot(small, batch, 0)
+    plain = replace(small, mixer=mixer, attention=None, refiner=None)
+    assert naswot(plain, alike, 0) < naswot(plain, batch, 0)
 
 
 def test_naswot_does_not_depend_on_the_order_of_the_patches(small: HFIRConfig, batch: Batch):

@@ -354,11 +354,8 @@ def test_a_doubtful_latency_gives_way_to_a_second_one_that_is_trusted_or_lower(t
     looked = {t.number: t for t in study.trials if str(t.number) in study.facts["verified"]}
     assert {(n % 2, n % 3 == 0) for n in looked} >= {(0, True), (1, False)}
     for number, trial in looked.items():
-        if number % 2 == 0:
-            expected = 8.0
-        else:
-            expected = 10.0 if number % 3 == 0 else 9.0
-        assert trial.value("latency_ms") == expected
+        second_if_trusted = 10.0 if number % 3 == 0 else 9.0
+        assert trial.value("latency_ms") == (8.0 if number % 2 == 0 else second_if_trusted)
         assert trial.cost is not None
         assert trial.cost.latency is not None
         assert trial.cost.latency.trusted == (number % 3 == 0)
