@@ -4,7 +4,6 @@ from itertools import cycle
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +12,7 @@ from hfir.blocks.gating import GatedFusion
 from hfir.blocks.image import BicubicPhases, Head, pad_to_multiple
 from hfir.blocks.moe import Flow, Routing
 from hfir.blocks.noise import NoiseInjection
+from hfir.blocks.shuffling import shuffle
 from hfir.blocks.skips import summing_conv
 from hfir.config import HFIRConfig
 from hfir.errors import ConfigError
@@ -113,7 +113,7 @@ class HydraFusionIR(nn.Module):
         trunk = self.decoder(self.bottleneck(skips[-1], flow), skips, flow)
         if self.refiner is not None and self.fusion is not None and high is not None:
             trunk = self.fusion(trunk, self.refiner(high, flow))
-        y = F.pixel_shuffle(self.head(trunk) + self.base(padded), self.config.upscale)
+        y = shuffle(self.head(trunk) + self.base(padded), self.config.upscale)
         return y[..., : h * self.config.upscale, : w * self.config.upscale]
 
     def _check_use(self, condition: Tensor | None, noise: Tensor | None) -> None:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.resample import repeat_for_shuffle_
+from hfir.blocks.shuffling import shuffle
 
 HEAD_STD = 0.002
 """The head starts so small that the output starts at the base: some 40 dB from it (docs/log.md)."""
@@ -71,7 +72,7 @@ class BicubicBase(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
         """Return the enlarged image."""
         upscale = self.phases.upscale
-        return x if upscale == 1 else F.pixel_shuffle(self.phases(x), upscale)
+        return x if upscale == 1 else shuffle(self.phases(x), upscale)
 
 
 def bicubic_phases(upscale: int) -> Float[Tensor, "s 5"]:

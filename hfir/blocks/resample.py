@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from hfir.blocks.conv import Pointwise
 from hfir.blocks.sampling import places, sample
+from hfir.blocks.shuffling import shuffle, unshuffle
 
 
 class StridedDown(nn.Module):
@@ -33,7 +34,7 @@ class UnshuffleDown(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at half the side; `h` and `w` are even."""
-        return self.conv(F.pixel_unshuffle(x, 2))
+        return self.conv(unshuffle(x, 2))
 
 
 class PixelShuffleUp(nn.Module):
@@ -46,7 +47,7 @@ class PixelShuffleUp(nn.Module):
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h2 w2"]:
         """Return features at twice the side."""
-        return F.pixel_shuffle(self.conv(x), 2)
+        return shuffle(self.conv(x), 2)
 
 
 class NearestUp(nn.Module):
@@ -81,7 +82,7 @@ class DySampleUp(nn.Module):
         """Return features at twice the side."""
         y = self.conv(x)
         h, w = y.shape[-2:]
-        moves = 0.25 * F.pixel_shuffle(self.moves(y).float(), 2)
+        moves = 0.25 * shuffle(self.moves(y).float(), 2)
         rows, columns = rearrange(moves, "b (t g) h w -> t (b g) h w", t=2)
         rows = rows + places(h, 2, y.device)[:, None]
         columns = columns + places(w, 2, y.device)

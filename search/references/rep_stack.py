@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.folding import Foldable
+from hfir.blocks.shuffling import shuffle
 
 EDGE_FILTERS = {
     "sobel_x": ((1.0, 0.0, -1.0), (2.0, 0.0, -2.0), (1.0, 0.0, -1.0)),
@@ -52,7 +53,7 @@ class RepStack(nn.Module):
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
         """Return the restored image."""
         residual = self.body(x)
-        return F.pixel_shuffle(residual + x.repeat_interleave(self.upscale**2, dim=1), self.upscale)
+        return shuffle(residual + x.repeat_interleave(self.upscale**2, dim=1), self.upscale)
 
     def fuse(self) -> RepStack:
         """Return the deploy form: the same network of plain 3×3 convolutions, the input left as it is."""

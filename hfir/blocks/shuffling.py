@@ -1,0 +1,89 @@
+"""Pixels to channels and back: pixel (un)shuffle (Shi et al., 2016, arXiv 1609.05158), fast on a CPU."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+FEW = 8
+"""Below so many channels of the result, strided copies beat torch's shuffle (torch 2.13; docs/log.md)."""
+
+
+def shuffle(x: Float[Tensor, "b css h w"], factor: int) -> Float[Tensor, "b c hs ws"]:
+    """Return `x` with each pixel's s² values of a channel as s·s pixels, as `F.pixel_shuffle` does.
+
+    On a CPU, channels last, torch moves one number at a time; a strided copy for each of the s² values moves rows.
+    Unshuffling, which is also the gradient, gains at any number of channels.
+    """
+    if not _is_eager(x):
+        return F.pixel_shuffle(x, factor)
+    return _Shuffle.apply(x, factor)  # pyright: ignore[reportReturnType]
+
+
+def unshuffle(x: Float[Tensor, "b c hs ws"], factor: int) -> Float[Tensor, "b css h w"]:
+    """Return `x` with each s·s block of pixels as s² channels, as `F.pixel_unshuffle` does; see `shuffle`."""
+    if not _is_eager(x):
+        return F.pixel_unshuffle(x, factor)
+    return _Unshuffle.apply(x, factor)  # pyright: ignore[reportReturnType]
+
+
+class _Shuffle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        return _joined(x, factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _parted(grad, ctx.factor), None
+
+
+class _Unshuffle(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
+        ctx.factor = factor
+        return _parted(x, factor)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _joined(grad, ctx.factor), None
+
+
+def _joined(x: Tensor, factor: int) -> Tensor:
+    b, channels, h, w = x.shape
+    c = channels // factor**2
+    if c >= FEW:
+        return F.pixel_shuffle(x, factor)
+    values = x.permute(0, 2, 3, 1)
+    out = torch.empty((b, h, factor, w, factor, c), dtype=x.dtype)
+    for row in range(factor):
+        for column in range(factor):
+            out[:, :, row, :, column].copy_(values[..., row * factor + column :: factor**2])
+    return out.view(b, h * factor, w * factor, c).permute(0, 3, 1, 2)
+
+
+def _parted(x: Tensor, factor: int) -> Tensor:
+    b, c, height, width = x.shape
+    h, w = height // factor, width // factor
+    values = x.permute(0, 2, 3, 1).reshape(b, h, factor, w, factor, c)
+    out = torch.empty((b, h, w, c * factor**2), dtype=x.dtype)
+    for row in range(factor):
+        for column in range(factor):
+            out[..., row * factor + column :: factor**2].copy_(values[:, :, row, :, column])
+    return out.permute(0, 3, 1, 2)
+
+
+def _is_eager(x: Tensor) -> bool:
+    """Say whether copies pay: on a CPU, channels last, in plain PyTorch; compilers and exports know the shuffle."""
+    return (
+        x.is_cpu
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and not torch.compiler.is_compiling()
+        and not torch.compiler.is_exporting()
+        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    )
