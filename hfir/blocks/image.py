@@ -13,7 +13,12 @@ HEAD_STD = 0.002
 
 
 def pad_to_multiple(x: Float[Tensor, "b c h w"], multiple: int) -> Float[Tensor, "b c hp wp"]:
-    """Pad right and below to a multiple: mirrored as far as the side allows, the rest repeats the border."""
+    """Pad right and below to a multiple: mirrored as far as the side allows, the rest repeats the border.
+
+    Nothing to pad (`multiple` 1) is left alone: torch copies the image for each padding by nothing.
+    """
+    if multiple == 1:
+        return x
     h, w = x.shape[-2:]
     right, below = -w % multiple, -h % multiple
     mirrored = (0, min(right, w - 1), 0, min(below, h - 1))
