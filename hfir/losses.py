@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from hfir.blocks.moe import Routing
 from hfir.config import EXPERT_NAMES
@@ -29,7 +30,26 @@ def l1(restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> F
 
 def charbonnier(restored: Float[Tensor, "b c h w"], clean: Float[Tensor, "b c h w"]) -> Float[Tensor, ""]:
     """Return the mean of `sqrt(d² + 1e-6)`: L1 that is smooth at zero (Charbonnier et al., 1994)."""
-    return torch.sqrt((restored - clean) ** 2 + 1e-6).mean()
+    return _Charbonnier.apply(restored, clean)  # pyright: ignore[reportReturnType]
+
+
+class _Charbonnier(torch.autograd.Function):
+    """The loss and its gradient in seven passes over the image instead of fourteen, to the same bits."""
+
+    @staticmethod
+    def forward(ctx: Any, restored: Tensor, clean: Tensor) -> Tensor:
+        difference = restored - clean
+        root = difference.square().add_(1e-6).sqrt_()
+        ctx.save_for_backward(difference, root)
+        return root.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        difference, root = ctx.saved_tensors
+        slope = torch.div(grad / difference.numel(), root).mul_(difference)
+        of_restored, of_clean = ctx.needs_input_grad
+        return slope if of_restored else None, -slope if of_clean else None
 
 
 PIXEL_LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"charbonnier": charbonnier, "l1": l1}

@@ -84,6 +84,18 @@ def test_pixel_losses_by_hand():
     assert charbonnier(restored, clean).item() == pytest.approx(0.15050083, abs=1e-6)
 
 
+@pytest.mark.parametrize("size", [(8, 3, 16, 16), (2, 3, 37, 21)])
+def test_charbonnier_and_its_gradients_are_to_the_bit_what_autograd_makes_of_the_formula(image, size):
+    images = [image(*size, seed=seed).contiguous(memory_format=torch.channels_last) for seed in (0, 1)]
+    ours, theirs = ([x.clone().requires_grad_() for x in images] for _ in range(2))
+    one = charbonnier(*ours)
+    other = torch.sqrt((theirs[0] - theirs[1]) ** 2 + 1e-6).mean()
+    (0.7 * one).backward()
+    (0.7 * other).backward()
+    assert torch.equal(one, other)
+    assert all(torch.equal(a.grad, b.grad) for a, b in zip(ours, theirs, strict=True))
+
+
 @pytest.mark.parametrize("name", PIXEL_LOSSES)
 @given(seed=st.integers(0, 99))
 def test_a_pixel_loss_is_symmetric_and_least_for_equal_images(image, name: str, seed: int):
