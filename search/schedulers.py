@@ -100,7 +100,8 @@ def promotions(
     """Return the candidates that are to be trained from `rung` to the next one, in order of their numbers.
 
     All candidates that ever reached the rung are compared, by what they showed *there*: a candidate passed over
-    earlier may be promoted later, and none is promoted twice.
+    earlier may be promoted later, and none is promoted twice. One whose costs are not known (it could not be measured
+    where the run moved to) is left out.
 
     Args:
         trials: All trials of the study.
@@ -111,7 +112,7 @@ def promotions(
     """
     strata: dict[Hashable, list[Trial]] = {}
     for trial in sorted(trials, key=lambda t: t.number):
-        if len(trial.measurements) > rung and trial.state is not TrialState.FAILED:
+        if len(trial.measurements) > rung and trial.state is not TrialState.FAILED and _is_known(trial, objectives):
             strata.setdefault(ranking.stratum(trial), []).append(trial)
     chosen: list[Trial] = []
     for members in strata.values():
@@ -139,6 +140,10 @@ def _shown(trial: Trial, objective: str, rung: int, ranking: Ranking) -> float:
     if OBJECTIVES[objective].maximise:
         return -float(getattr(trial.measurements[rung], objective))
     return _minimised(trial, objective)
+
+
+def _is_known(trial: Trial, objectives: Sequence[str]) -> bool:
+    return all(OBJECTIVES[name].maximise or trial.value(name) is not None for name in objectives)
 
 
 def _minimised(trial: Trial, cost: str) -> float:

@@ -60,7 +60,7 @@ def _joined(x: Tensor, factor: int) -> Tensor:
     if c >= FEW:
         return F.pixel_shuffle(x, factor)
     values = x.permute(0, 2, 3, 1)
-    out = torch.empty((b, h, factor, w, factor, c), dtype=x.dtype)
+    out = x.new_empty((b, h, factor, w, factor, c))
     for row in range(factor):
         for column in range(factor):
             out[:, :, row, :, column].copy_(values[..., row * factor + column :: factor**2])
@@ -71,7 +71,7 @@ def _parted(x: Tensor, factor: int) -> Tensor:
     b, c, height, width = x.shape
     h, w = height // factor, width // factor
     values = x.permute(0, 2, 3, 1).reshape(b, h, factor, w, factor, c)
-    out = torch.empty((b, h, w, c * factor**2), dtype=x.dtype)
+    out = x.new_empty((b, h, w, c * factor**2))
     for row in range(factor):
         for column in range(factor):
             out[..., row * factor + column :: factor**2].copy_(values[:, :, row, :, column])

@@ -717,7 +717,10 @@ def bench_samplers(
     rungs: Annotated[
         str, typer.Option(metavar="STEPS", help="Halve at these steps of the table.", show_default="all that it has")
     ] = "",
-    keep: Annotated[float, typer.Option(help="Share of the candidates at a rung that go on.", min=0.01, max=1.0)] = 0.5,
+    keep: Annotated[
+        float | None,
+        typer.Option(help="Share of the candidates at a rung that go on.", min=0.01, max=1.0, show_default="0.5"),
+    ] = None,
     workers: Annotated[int | None, typer.Option(help="Searches at a time.", min=1, show_default="one a core")] = None,
     out: Annotated[Path, typer.Option(help="Folder for CSV and figures.")] = Path("results/samplers"),
 ) -> None:

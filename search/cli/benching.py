@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,7 @@ def bench_samplers(
     within: float | None,
     screening: str,
     rungs: str,
-    keep: float,
+    keep: float | None,
     workers: int,
     out: Path,
 ) -> None:
@@ -77,9 +77,11 @@ def bench_samplers(
     screenings = (None, *_screenings(screening, table))
     if len(table.steps) == 1:
         ways = (FULL,)
-    halving = Halving(steps=_steps(rungs), keep=keep)
-    if HALVING in ways:
-        halving.rungs_of(table)
+    if HALVING not in ways and (rungs or keep is not None):
+        raise InputError(
+            "--rungs, --keep: nothing is halved here.\n  Leave them out, or halve a table of several rungs."
+        )
+    halving = _halving(rungs, keep, table)
     limits = {} if within is None else {table.cost: float(np.quantile(table.costs[table.cost], within))}
     most = int(table.within(limits).sum())
     if evaluations > most:
@@ -180,6 +182,15 @@ def _steps(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"--rungs {text}: not a list of steps.\n  Write whole numbers, rising: 200,400,800.")
     return tuple(map(int, parts))
+
+
+def _halving(rungs: str, keep: float | None, table: Table) -> Halving:
+    given = Halving(steps=_steps(rungs))
+    try:
+        given.rungs_of(table)
+    except InputError as error:
+        raise InputError(f"--{error}") from None
+    return given if keep is None else replace(given, keep=keep)
 
 
 def _screenings(text: str, table: Table) -> tuple[Screening, ...]:

@@ -138,10 +138,10 @@ def network_in_words(trial: Trial) -> str:
         words.append("dense")
     if g.get("expansion", 2.0) != 2.0:
         words.append(f"x{g['expansion']:g}")
-    attends = g.get("attention", "none") != "none" and (trial.config or {}).get("attention")
-    if attends:  # after blocks that are there
+    attention = (trial.config or {}).get("attention")
+    if attention and g.get("attention", "none") != "none":
         kind = f"win{g['window_size']}" if g["attention"] == "window" else "chan"
-        words.append(f"{kind}@{g['attention_stages']}")
+        words.append(f"{kind}@{_attended(str(g['attention_stages']), levels, attention['stages'])}")
     if g.get("num_experts", 1) != 1:
         words.append(f"moe{g['num_experts']}top{g['top_k']}@{g['expert_stages']}")
     if g.get("frequency_split"):
@@ -149,6 +149,12 @@ def network_in_words(trial: Trial) -> str:
         words.append("split" + (f"+{g['refiner']}{g['refiner_depth']}" if refined else ""))
     words += [str(g[name]) for name, usual in _USUAL.items() if g.get(name, usual) != usual]
     return " ".join(words)
+
+
+def _attended(choice: str, levels: int, stages: Sequence[str]) -> str:
+    """Return where attention stands: as the space says it, or stage by stage where some of these have no blocks."""
+    meant = choice.replace("deepest", f"enc{levels}+mid+dec{levels}").split("+")
+    return choice if set(meant) == set(stages) else "+".join(stages)
 
 
 def _figure(trial: Trial | Reference, name: str) -> str:

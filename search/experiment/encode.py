@@ -39,9 +39,19 @@ def _chosen(parameter: Parameter, values: dict[str, Scalar | tuple[str, ...]], c
         same = [c for c in parameter.choices if _places(name, str(c), config) == set(value)]
         return same[0] if same else "+".join(value) or "none"
     same = [c for c in parameter.choices if c == value and isinstance(c, bool) == isinstance(value, bool)]
-    if name == "attention" and not same and value == "none" and not all(map(config.blocks_at, config.stages)):
-        return parameter.choices[0]  # a space that always attends says so by stages without blocks
+    if (
+        not same
+        and config.attention is None
+        and _tells_attention(name)
+        and not all(map(config.blocks_at, config.stages))
+    ):
+        return parameter.choices[0]  # a space that always attends says so by stages without blocks, however it attends
     return same[0] if same else value
+
+
+def _tells_attention(name: str) -> bool:
+    needs = DIMENSIONS[name].needs
+    return name == "attention" or (needs is not None and needs.parent == "attention")
 
 
 def _places(name: str, text: str, config: HFIRConfig) -> set[str]:

@@ -30,6 +30,7 @@ from search.report.cells import (
     number_cell,
     percent_cell,
     share_cell,
+    sort_key,
     table,
     text_cell,
     trial_cell,
@@ -46,6 +47,7 @@ from search.report.explain import explain_front
 from search.report.figures import DARK, LIGHT, Theme, render, save_front
 from search.report.importance import Importance, importances
 from search.report.interactive import packed_data, packed_plotly, parallel_trials
+from search.report.intervals import Interval
 from search.report.pictures import read_pictures
 from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.seeds import estimate, gain_intervals
@@ -323,7 +325,8 @@ def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict
     columns: dict[str, dict[int, Cell]] = {}
     gains = gain_intervals(study, members)
     if gains:
-        columns["gain, 95 %"] = {n: text_cell(f"{i.low:+.2f} … {i.high:+.2f}", quiet=True) for n, i in gains.items()}
+        images = count(len(study.facts["baseline"]["psnr_per_image_db"]), "image")
+        columns[f"gain, 95 % over {images}"] = {n: _interval_cell(i) for n, i in gains.items()}
     elif any(e is not None and e.interval is not None for e in known.values()):
         columns["95 %"] = {n: text_cell("–" if e is None else str(e), quiet=True) for n, e in known.items()}
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
@@ -334,6 +337,11 @@ def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict
         }
         columns["on the front"] = {n: percent_cell(shares.get(n)) for n in known}
     return columns
+
+
+def _interval_cell(interval: Interval) -> Cell:
+    text = f"{interval.low:+.2f} … {interval.high:+.2f}"
+    return Cell(text=text, sort=sort_key(interval.low), numeric=True, quiet=True)
 
 
 def _reference_table(study: Study) -> Table:

@@ -62,6 +62,8 @@ def describe_standing(study: Study, standing: Standing) -> str:
         return f"failed: {reference.reason}"
     if not standing.is_done:
         return "not trained through all rungs yet"
+    if reference.value("latency_ms") is None:
+        return "not measured on the machine of the front"
     if not front_trials(study):
         return "there is no front yet"
     if rival is None or standing.gain is None:

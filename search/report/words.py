@@ -219,8 +219,8 @@ def _mixer(mixer: Mapping[str, Any]) -> str:
 
 
 def _expansion(config: Mapping[str, Any]) -> str:
-    """Return how far blocks with a gate expand; dense ones have none, but attention and experts do."""
-    gated = config["mixer"]["kind"] != "dense" or config.get("attention") or config.get("experts")
+    """Return how far blocks with a gate expand; dense ones have none, but attention, experts and refiner do."""
+    gated = config["mixer"]["kind"] != "dense" or any(map(config.get, ("attention", "experts", "refiner")))
     return f"expansion {config['expansion']:g}" if gated else ""
 
 

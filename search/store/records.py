@@ -104,7 +104,9 @@ def trial_of(frozen: FrozenTrial, facts: Mapping[str, Any]) -> Trial:
     withdrawn = facts.get("withdrawn", {}).get(str(frozen.number))
     cost = facts.get("remeasured", {}).get(str(frozen.number))
     if cost is not None:
-        trial = replace(trial, cost=cost_from_json(cost))
+        amended = cost_from_json(cost)
+        reason = amended.doubt if trial.state is TrialState.COMPLETE else trial.reason
+        trial = replace(trial, cost=amended, reason=reason)
     return trial if withdrawn is None else replace(trial, state=TrialState.INFEASIBLE, reason=withdrawn)
 
 

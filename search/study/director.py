@@ -173,7 +173,7 @@ class Director:
         if outcome.error is not None:
             self._failures.keep(kind, trial, outcome, outcome.error)
             if moves:
-                self._moving.give_up(trial, outcome.error)
+                self._moving.give_up(trial, outcome)
         elif moves:
             self._moving.keep(trial, value_of(outcome))
         elif kind is Kind.ADMIT:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from search.evaluation.answers import Admission, Baseline
+from search.executors import Outcome
 from search.store import RunStore
 from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
@@ -65,21 +67,23 @@ class Moving:
         self._host, self._moved = baseline.host, tuple(t.number for t in foreign)
 
     def is_foreign(self, trial: Trial) -> bool:
-        """Say whether a candidate's latency was taken on another machine than this."""
-        return _host(trial) not in (None, self._host)
+        """Say whether a candidate is one of those to be measured on this machine, and was not yet."""
+        return trial.number in self._moved and _host(trial) not in (None, self._host)
 
     @property
     def has_moved(self) -> bool:
         """Whether candidates were measured on another machine when this session began."""
         return bool(self._moved)
 
-    def give_up(self, trial: Trial, error: BaseException) -> None:
+    def give_up(self, trial: Trial, outcome: Outcome[Any, Any]) -> None:
         """Withdraw a candidate that cannot be measured here, once no more tries are left: it compares with nothing."""
-        if str(trial.number) not in self._store.facts.get("unverified", {}) or trial.cost is None:
+        error = outcome.error
+        if error is None or str(trial.number) not in self._store.facts.get("unverified", {}) or trial.cost is None:
             return
-        reason = f"not measured again on another machine: {failure_kind(error)}"
+        reason = f"{failure_kind(error)}: not measured again on another machine"
         if trial.state is TrialState.RUNNING:
-            self._store.finish(trial.number, TrialState.FAILED, reason=reason, failure=str(error))
+            log.warning("study=%s trial=%d state=FAILED reason=%r", self._problem.name, trial.number, reason)
+            self._store.finish(trial.number, TrialState.FAILED, reason=reason, failure=outcome.trace or str(error))
         elif trial.state is TrialState.COMPLETE:
             self._store.note("withdrawn", reason, trial=trial.number)
         self._store.note("remeasured", to_json(replace(trial.cost, latency=None)), trial=trial.number)

@@ -58,10 +58,11 @@ class References:
             self._store.note(FACT, self._in_order(kept))
 
     def move_to(self, host: str) -> None:
-        """Forget what was measured on another machine than this, to measure it here; trainings are kept."""
+        """Forget latencies of another machine than this; those of `plans` are measured here, trainings are kept."""
         known = self._known()
-        moved = {name: record | {"cost": None} for name, record in known.items() if _host(record) not in (None, host)}
-        if moved:
+        foreign = {name: record for name, record in known.items() if _host(record) not in (None, host)}
+        if foreign:
+            moved = {name: r | {"cost": r["cost"] | {"latency": None}, "over": ""} for name, r in foreign.items()}
             self._store.note(FACT, known | moved)
 
     @property
@@ -80,7 +81,7 @@ class References:
         """Return what is to be done now; None where nothing is left."""
         known = _known_of(study)
         waiting = self._waiting(known)
-        unmeasured = [name for name in waiting if known[name]["cost"] is None]
+        unmeasured = [name for name in waiting if _host(known[name]) is None]
         if unmeasured:
             phase = f"measuring reference {unmeasured[0]}"
             return Step(kind=Kind.MEASURE_REFERENCE, phase=phase, jobs=(self._job(unmeasured[0]),))
@@ -147,7 +148,7 @@ class References:
     def _is_done(self, record: dict[str, Any]) -> bool:
         measured = record["measurements"]
         is_trained = bool(measured) and measured[-1]["rung"] == len(self._rungs) - 1
-        return bool(record["reason"]) or (is_trained and record["cost"] is not None)
+        return bool(record["reason"]) or (is_trained and _host(record) is not None)
 
     def _is_stale(self, name: str, record: dict[str, Any] | None) -> bool:
         return record is None or record["key"] != self._keys[name]

@@ -27,10 +27,18 @@ class Halving:
     Args:
         steps: Of the table, rising, its last one included; none stands for all that it has.
         keep: Share of the candidates at a rung that go on, 0 < keep <= 1.
+
+    Raises:
+        InputError: If `keep` is no such share.
     """
 
     steps: tuple[int, ...] = ()
     keep: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check the share."""
+        if not 0 < self.keep <= 1:
+            raise InputError(f"keep = {self.keep:g}: not a share.\n  Give a number above 0, at most 1.")
 
     def rungs_of(self, table: Table) -> tuple[int, ...]:
         """Return the places of the steps in the table.

@@ -68,7 +68,9 @@ def test_a_search_with_screening_stands_beside_the_one_without(tmp_path: Path):
         (("--screening", "naswot:1"), "--screening naswot:1: not a score and a number."),
         (("--screening", "naswot:4"), "--screening naswot:4: table nb201-cifar10 has no score naswot."),
         (("--table", "ours", "--rungs", "a,b"), "--rungs a,b: not a list of steps."),
-        (("--table", "ours", "--rungs", "7"), "rungs 7: not rungs of the table ours."),
+        (("--table", "ours", "--rungs", "7"), "--rungs 7: not rungs of the table ours."),
+        (("--table", "ours", "--schedulers", "full", "--keep", "0.3"), "--rungs, --keep: nothing is halved here."),
+        (("--rungs", "200"), "--rungs, --keep: nothing is halved here."),
         (("--within", "0.01", "--evaluations", "200"), "--evaluations 200: table nb201-cifar10 has 157 points"),
     ],
 )

@@ -188,5 +188,5 @@ def test_the_table_and_the_page_show_the_gain_with_its_interval(make_trial, make
     assert "+0.50 … +2.50" in text
     assert "95 %: of the gain, photograph by photograph, over 2 validation images, one seed each" in text
     page = render_page(study)
-    assert "gain, 95 %" in page
+    assert "gain, 95 % over 2 images" in page
     assert "+0.50 … +2.50" in page

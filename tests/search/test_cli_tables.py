@@ -14,6 +14,7 @@ space:
   encoder_blocks: 1
   decoder_blocks: 0
   attention: [none, window, channel]
+  attention_stages: [mid, deepest, enc1]
   bottleneck_blocks: [0, 1]
   frequency_split: true
   refiner: [none, dft, deformable]
@@ -43,6 +44,12 @@ def test_attention_is_named_by_its_kind_and_place(name_of):
 
 def test_attention_without_blocks_is_not_named(name_of):
     assert name_of(attention="window", bottleneck_blocks=0) == "w8 L1 1|0|0 split"
+
+
+def test_attention_is_named_where_it_stands(name_of):
+    both = {"attention": "window", "attention_stages": "deepest"}
+    assert name_of(**both, bottleneck_blocks=1) == "w8 L1 1|1|0 win8@enc1+mid split"  # dec1 has no blocks
+    assert name_of(**both, bottleneck_blocks=0) == "w8 L1 1|0|0 win8@enc1 split"
 
 
 @pytest.mark.parametrize("kind", ["dft", "deformable"])

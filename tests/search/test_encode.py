@@ -41,8 +41,10 @@ def test_every_network_of_a_space_is_found_again(name):
 
 
 @pytest.mark.parametrize("attention", ["window", "[none, window]"])
-def test_attention_after_no_blocks_is_no_attention(small, attention):
-    experiment = small("", f"space.attention={attention}", "space.bottleneck_blocks=0")
+@pytest.mark.parametrize("heads", ["2", "[1, 4]"])
+def test_attention_after_no_blocks_is_no_attention(small, attention, heads):
+    changes = (f"space.attention={attention}", f"space.num_heads={heads}", "space.bottleneck_blocks=0")
+    experiment = small("", *changes)
     config = experiment.decode(experiment.space.sample(0))
     idle = dataclasses.replace(config, attention=WindowAttentionConfig(stages=("mid",)))
     assert config.attention is None

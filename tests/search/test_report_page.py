@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from hfir.config import DenseConfig, HFIRConfig, MoEConfig
+from hfir.config import DenseConfig, DFTRefinerConfig, FrequencySplitConfig, HFIRConfig, MoEConfig
 from search.report import describe_network, render_page, save_experts, write_all, write_report
 from search.report.pictures import read_pictures
 from search.types import StoreError, TrialState, to_json
@@ -163,6 +163,8 @@ def test_a_dense_network_expands_only_where_something_in_it_does():
     dense = HFIRConfig(mixer=DenseConfig())
     assert "expansion" not in describe_network(dense.to_dict())
     assert "expansion 2" in describe_network(dataclasses.replace(dense, experts=MoEConfig()).to_dict())
+    refined = dataclasses.replace(dense, frequency_split=FrequencySplitConfig(), refiner=DFTRefinerConfig())
+    assert "expansion 2" in describe_network(refined.to_dict())
     assert "expansion 2" in describe_network(HFIRConfig().to_dict())
 
 

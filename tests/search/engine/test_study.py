@@ -21,7 +21,7 @@ from search.experiment import Experiment
 from search.pareto import pareto_front
 from search.store import RunStore, read_study
 from search.study import SearchRun, checkpoint_path
-from search.types import InputError, Measurement, Study, Trial, TrialState
+from search.types import FailureKind, InputError, Measurement, Study, Trial, TrialState
 
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
@@ -294,27 +294,53 @@ def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Se
 
 
 class TooLargeElsewhere(Elsewhere):
-    """Cannot measure the first candidate that it is asked to measure again."""
+    """Cannot measure again the candidate of the number `LOST`."""
 
     def remeasure(self, job: CandidateJob) -> Admission:
-        FIRST.append(job.number)
-        if job.number == FIRST[0]:
+        if job.number == LOST[0]:
             raise MemoryError("out of memory")
         return super().remeasure(job)
 
 
-def test_a_run_moves_without_a_candidate_that_cannot_be_measured_anew(tiny: Tiny, search_in: Search):
-    FIRST.clear()
-    before = search_in(tiny("search.trials=3"), "run")
-    study = search_in(tiny(), "run", evaluator=TooLargeElsewhere(tiny().evaluation_plan()), move=True)
-    lost = study.trials[FIRST[0]]
-    assert before.trials[lost.number].state is TrialState.COMPLETE
-    assert (lost.state, lost.value("latency_ms")) == (TrialState.INFEASIBLE, None)
-    assert lost.reason.startswith("not measured again on another machine: ")
-    assert FIRST.count(lost.number) == 1
+LOST = [0]
+BY_LATENCY = "objectives=[psnr_db, latency_ms]"
+
+
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.STOPPED])
+def test_a_run_moves_without_a_candidate_that_cannot_be_measured_anew(tiny: Tiny, search_in: Search, state: TrialState):
+    before = search_in(tiny("search.trials=3", BY_LATENCY), "run")
+    LOST[0] = before.in_state(state)[0].number
+    there = tiny(BY_LATENCY)
+    study = search_in(there, "run", evaluator=TooLargeElsewhere(there.evaluation_plan()), move=True)
+    lost = study.trials[LOST[0]]
+    assert lost.value("latency_ms") is None
+    if state is TrialState.COMPLETE:
+        assert lost.state is TrialState.INFEASIBLE
+        assert lost.reason == "out of memory: not measured again on another machine"
     assert study.facts["finished"] == 6
-    again = search_in(tiny(), "run", evaluator=Elsewhere(tiny().evaluation_plan()))
+    again = search_in(there, "run", evaluator=Elsewhere(there.evaluation_plan()))
     assert again.trials[lost.number] == lost
+
+
+def test_a_candidate_in_training_that_cannot_be_measured_anew_has_failed_of_that(
+    tiny: Tiny, search_in: Search, interrupted_after: Callable[[int], Executor], tmp_path: Path
+):
+    there = tiny(BY_LATENCY)
+    with pytest.raises(KeyboardInterrupt):
+        search_in(there, "run", interrupted_after(5))
+    LOST[0] = next(t.number for t in read_study(tmp_path / "run").in_state(TrialState.RUNNING) if t.cost)
+    study = search_in(there, "run", evaluator=TooLargeElsewhere(there.evaluation_plan()), move=True)
+    lost = study.trials[LOST[0]]
+    assert (lost.state, lost.failure_kind) == (TrialState.FAILED, FailureKind.OUT_OF_MEMORY)
+    assert "MemoryError" in lost.failure
+
+
+def test_a_second_look_that_fails_withdraws_nobody_where_latency_does_not_count(tiny: Tiny, search_in: Search):
+    free = "budget.latency_ms={at: [24, 24]}"
+    before = search_in(tiny("search.trials=3", free), "run")
+    LOST[0] = before.in_state(TrialState.COMPLETE)[0].number
+    study = search_in(tiny(free), "run", evaluator=TooLargeElsewhere(tiny(free).evaluation_plan()))
+    assert study.trials[LOST[0]] == before.trials[LOST[0]]
 
 
 def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search):
@@ -359,6 +385,7 @@ def test_a_doubtful_latency_gives_way_to_a_second_one_that_is_trusted_or_lower(t
         assert trial.cost is not None
         assert trial.cost.latency is not None
         assert trial.cost.latency.trusted == (number % 3 == 0)
+        assert bool(trial.reason) == (number % 3 != 0), "a doubt that is no more is not told"
     members = pareto_front(study.trials, study.objectives).members
     assert {t.number for t in members} <= set(looked), "who comes to the front by it is measured again, too"
 
