@@ -335,11 +335,15 @@ def test_a_candidate_in_training_that_cannot_be_measured_anew_has_failed_of_that
     assert "MemoryError" in lost.failure
 
 
-def test_a_second_look_that_fails_withdraws_nobody_where_latency_does_not_count(tiny: Tiny, search_in: Search):
-    free = "budget.latency_ms={at: [24, 24]}"
-    before = search_in(tiny("search.trials=3", free), "run")
-    LOST[0] = before.in_state(TrialState.COMPLETE)[0].number
-    study = search_in(tiny(free), "run", evaluator=TooLargeElsewhere(tiny(free).evaluation_plan()))
+def test_a_second_look_that_fails_withdraws_nobody_where_latency_does_not_count(
+    tiny: Tiny, search_in: Search, store_of: Callable[..., RunStore], tmp_path: Path
+):
+    free = tiny("search.trials=3", "budget.latency_ms={at: [24, 24]}")
+    before = search_in(free, "run")
+    store_of(free, tmp_path / "run").forget("verified")
+    LOST[0] = pareto_front(before.trials, before.objectives).members[0].number
+    study = search_in(free, "run", evaluator=TooLargeElsewhere(free.evaluation_plan()))
+    assert str(LOST[0]) in study.facts["unverified"]
     assert study.trials[LOST[0]] == before.trials[LOST[0]]
 
 
