@@ -54,12 +54,14 @@ def main() -> None:
     start_worker()
     print(f"{'network':14}{'pass: torch':>12}{'ours ms':>9}{'ratio':>7}{'step: torch':>13}{'ours ms':>9}{'ratio':>7}")
     for folder in arguments.presets or sorted(Path("results/reference/efficient/presets").iterdir()):
-        deployed = load_preset(str(folder)).to(memory_format=torch.channels_last)
+        deployed = load_preset(str(folder))
+        deployed.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         channels, upscale = deployed.config.in_channels, deployed.config.upscale
         image = torch.rand(1, channels, 160, 160).to(memory_format=torch.channels_last)
         with torch.inference_mode():
             one = in_turns(lambda net=deployed, x=image: net(x), arguments.turns)
-        model = build_model(replace(deployed.config, fused=False)).to(memory_format=torch.channels_last)
+        model = build_model(replace(deployed.config, fused=False))
+        model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         patches = torch.rand(8, channels, 32, 32).to(memory_format=torch.channels_last)
         clean = torch.rand(8, channels, 32 * upscale, 32 * upscale).to(memory_format=torch.channels_last)
         step = in_turns(lambda net=model, x=patches, y=clean: (net(x) - y).abs().mean().backward(), arguments.turns)
