@@ -164,7 +164,7 @@ def test_a_wrong_option_and_a_wrong_command_are_found():
 def test_commands_within_sentences_exist():
     known = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     for page in PAGES:
-        for name in re.findall(r"`hfir-search ([a-z]\w*)", page.read_text(encoding="utf-8")):
+        for name in re.findall(r"`hfir-search ([a-z][\w-]*)", page.read_text(encoding="utf-8")):
             assert name in known, f"{page.name}: there is no command {name}"
 
 
