@@ -1,5 +1,6 @@
 """Pixels to channels and back: pixel (un)shuffle (Shi et al., 2016, arXiv 1609.05158), fast on a CPU."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+Move = Callable[[Tensor, int], Tensor]
 FEW = 8
 """Below so many channels of the result, strided copies beat torch's shuffle (torch 2.13; docs/log.md)."""
 
@@ -20,38 +22,28 @@ def shuffle(x: Float[Tensor, "b css h w"], factor: int) -> Float[Tensor, "b c hs
     """
     if not _is_eager(x):
         return F.pixel_shuffle(x, factor)
-    return _Shuffle.apply(x, factor)  # pyright: ignore[reportReturnType]
+    return _Moved.apply(x, factor, _joined, _parted)  # pyright: ignore[reportReturnType]
 
 
 def unshuffle(x: Float[Tensor, "b c hs ws"], factor: int) -> Float[Tensor, "b css h w"]:
     """Return `x` with each s·s block of pixels as s² channels, as `F.pixel_unshuffle` does; see `shuffle`."""
     if not _is_eager(x):
         return F.pixel_unshuffle(x, factor)
-    return _Unshuffle.apply(x, factor)  # pyright: ignore[reportReturnType]
+    return _Moved.apply(x, factor, _parted, _joined)  # pyright: ignore[reportReturnType]
 
 
-class _Shuffle(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
-        ctx.factor = factor
-        return _joined(x, factor)
+class _Moved(torch.autograd.Function):
+    """One way forward, the other one backward: each is the other's gradient."""
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _parted(grad, ctx.factor), None
-
-
-class _Unshuffle(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, factor: int) -> Tensor:
-        ctx.factor = factor
-        return _parted(x, factor)
+    def forward(ctx: Any, x: Tensor, factor: int, there: Move, back: Move) -> Tensor:
+        ctx.factor, ctx.back = factor, back
+        return there(x, factor)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return _joined(grad, ctx.factor), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return ctx.back(grad, ctx.factor), None, None, None
 
 
 def _joined(x: Tensor, factor: int) -> Tensor:

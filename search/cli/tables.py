@@ -23,6 +23,8 @@ COLUMNS = {
     "peak_mem_mib": "memory\nMiB",
 }
 """Figures and their headings."""
+GAIN = "95 % of\ngain"
+"""Heading of the interval of what a network gains over the baseline."""
 WIDE = 120
 """Columns of text where there is no terminal to say how wide it is."""
 
@@ -64,7 +66,7 @@ def trial_table(
     notes = ["* the knee: nearest to the ideal"] if marked else []
     if any(_has_doubt(t) for t in trials):
         notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
-    notes += _interval_notes(study, trials) if intervals else []
+    notes += _interval_notes(trials, of_gain=GAIN in certain) if intervals else []
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table
 
@@ -76,7 +78,7 @@ def certainty_columns(study: Study, trials: Sequence[Trial]) -> dict[str, dict[i
     columns: dict[str, dict[int, str]] = {}
     gains = gain_intervals(study, trials)
     if gains:
-        columns["95 % of\ngain"] = {n: f"{i.low:+.2f} … {i.high:+.2f}" for n, i in gains.items()}
+        columns[GAIN] = {n: i.signed() for n, i in gains.items()}
     elif any(e is not None and e.interval is not None for e in known.values()):
         columns["95 %\n"] = {n: "" if e is None else _ends(e) for n, e in known.items()}
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
@@ -94,13 +96,13 @@ def _ends(known: Estimate) -> str:
     )
 
 
-def _interval_notes(study: Study, trials: Sequence[Trial]) -> list[str]:
+def _interval_notes(trials: Sequence[Trial], *, of_gain: bool) -> list[str]:
     known = [e for e in map(estimate, trials) if e is not None and e.interval is not None]
     if not known:
         return []
     if any(e.seeds > 1 for e in known):
         return ["95 %: of the mean over seeds, with one seed over the validation images; on front: see report.html"]
-    what = "gain, photograph by photograph," if gain_intervals(study, trials) else "PSNR"
+    what = "gain, photograph by photograph," if of_gain else "PSNR"
     return [f"95 %: of the {what} over {count(known[0].images, 'validation image')}, one seed each"]
 
 

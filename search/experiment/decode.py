@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -64,8 +65,13 @@ def where_it_works(attention: AttentionConfig | None, config: HFIRConfig) -> Att
     """
     if attention is None:
         return None
-    stages = tuple(s for s in attention.stages if s not in config.stages or config.blocks_at(s) > 0)
+    stages = with_blocks(attention.stages, config)
     return replace(attention, stages=stages) if stages else None
+
+
+def with_blocks(stages: Iterable[str], config: HFIRConfig) -> tuple[str, ...]:
+    """Return stages without those of a network that have no blocks; what is no stage of it stays, to be refused."""
+    return tuple(s for s in stages if s not in config.stages or config.blocks_at(s) > 0)
 
 
 def _value(genotype: Genotype, name: str) -> Any:

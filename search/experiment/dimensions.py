@@ -86,7 +86,7 @@ def _values_of(name: str, known: Known) -> tuple[Scalar, ...]:
 def _never_counts(entry: Entry, needs: Needs, known: Known) -> SpecError:
     """Return the error for a dimension whose parent never takes a value that it needs, and for all that fare alike."""
     document, always = entry.document, " or ".join(map(plain, _values_of(needs.parent, known)))
-    idle = _idle_with(entry.dimension, needs, document.data["space"], known)
+    idle = _idle_with(needs, document.data["space"], known)
     others = [name for name in idle if name != entry.dimension.name]
     nor = f"; nor can {', '.join(others)}" if others else ""
     by_hand = " ".join(f"--set space.{name}=" for name in idle) if document.is_override(("space", needs.parent)) else ""
@@ -97,8 +97,8 @@ def _never_counts(entry: Entry, needs: Needs, known: Known) -> SpecError:
     )
 
 
-def _idle_with(dimension: Dimension, needs: Needs, section: Mapping[str, object], known: Known) -> list[str]:
-    """Return the dimension and the section's others that never count for the same reason, or because it does not."""
+def _idle_with(needs: Needs, section: Mapping[str, object], known: Known) -> list[str]:
+    """Return what of a section never counts for want of what is needed, or because what it hangs on does not."""
     idle = {needs.parent: _values_of(needs.parent, known)}
     for other in DIMENSIONS.values():
         wants = other.needs

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hfir.config import HFIRConfig, LargeKernelConfig, WindowAttentionConfig
-from search.experiment.decode import decode, stages_of, where_it_works
+from search.experiment.decode import decode, stages_of, where_it_works, with_blocks
 from search.experiment.table import DIMENSIONS
 from search.space import Parameter, SearchSpace, SpaceError
 from search.types import Genotype, Scalar
@@ -56,8 +56,8 @@ def _tells_attention(name: str) -> bool:
 
 def _places(name: str, text: str, config: HFIRConfig) -> set[str]:
     """Return the stages that a choice stands for in a network; of attention those that have blocks."""
-    stages = set(stages_of(text, config.levels))
-    return stages if name != "attention_stages" else {s for s in stages if s in config.stages and config.blocks_at(s)}
+    stages = stages_of(text, config.levels)
+    return set(stages if name != "attention_stages" else with_blocks(stages, config))
 
 
 def _values(config: HFIRConfig) -> dict[str, Scalar | tuple[str, ...]]:

@@ -30,6 +30,10 @@ class Interval:
     low: float
     high: float
 
+    def signed(self) -> str:
+        """Return both ends with their signs, two decimals each: `+0.50 … +2.50`."""
+        return f"{self.low:+.2f} … {self.high:+.2f}"
+
     @property
     def holds_zero(self) -> bool:
         """Whether zero lies within: a difference whose sign is not known."""

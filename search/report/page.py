@@ -340,8 +340,7 @@ def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict
 
 
 def _interval_cell(interval: Interval) -> Cell:
-    text = f"{interval.low:+.2f} … {interval.high:+.2f}"
-    return Cell(text=text, sort=sort_key(interval.low), numeric=True, quiet=True)
+    return Cell(text=interval.signed(), sort=sort_key(interval.low), numeric=True, quiet=True)
 
 
 def _reference_table(study: Study) -> Table:
