@@ -1,12 +1,13 @@
 """How far latencies stray from quiet ones: beside a run's own trainers, and beside somebody else's processes.
 
-python benchmarks/latency_noise.py [--space efficient] [--candidates 20] [--repeats 10] [--json FILE]
+python benchmarks/latency_noise.py [--space efficient] [--candidates 20] [--repeats 10] [--quiet-only] [--json FILE]
 
 Start it on a machine where nothing else runs. Every figure is taken as a search takes it: in a worker process, under
 the machine's lock, trainers between two steps, the reference beside each block. Three parts:
 
 quiet    each candidate three times with nothing beside it; the median of the trusted ones is what the others are held
-         against, and how far the three lie apart is the least that can be asked of them.
+         against, and how far the three lie apart is the least that can be asked of them. With hosts that are never
+         quiet, how far all figures lie apart, trusted or not, and what one takes.
 own      two worker processes train all the while (`--trainers`), as those of another run on this machine would; one
          candidate is measured `--repeats` times. Wanted: each within 5 % of quiet, in the median.
 foreign  one process, then one for each processor, keeps its core busy in bursts of 0.05 to 2 s with pauses as long; it
@@ -125,12 +126,18 @@ def process(target: Callable[..., None], *args: Any) -> BaseProcess:
 
 def quiet_part(executor: ProcessExecutor, experiment: Experiment, configs: list[HFIRConfig]) -> dict[str, Any]:
     """Measure each candidate in three rounds; return the quiet figures and how far the rounds lie apart."""
+    start = time.perf_counter()
     rounds = [taken(executor, experiment, configs) for _ in range(QUIET_TURNS)]
+    spent_s = time.perf_counter() - start
     each = [[one[i] for one in rounds] for i in range(len(configs))]
     good = [[f.median_ms for f in figures if f.trusted] for figures in each]
     quiet = [statistics.median(g or [f.median_ms for f in figures]) for g, figures in zip(good, each, strict=True)]
     apart = [max(g) / min(g) - 1 for g in good if len(g) > 1]
+    all_apart = [max(ms) / min(ms) - 1 for ms in [[f.median_ms for f in figures] for figures in each]]
     return {
+        "seconds_a_figure": spent_s / (QUIET_TURNS * len(configs)),
+        "all_apart_median": statistics.median(all_apart),
+        "all_apart_worst": max(all_apart),
         "quiet_ms": quiet,
         "untrusted": sum(not f.trusted for figures in each for f in figures),
         "candidates_never_trusted": sum(not g for g in good),
@@ -173,6 +180,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     parser.add_argument("--trainers", type=int, default=2)
     parser.add_argument("--warm-up-s", type=float, default=15.0, help="for trainers to load and begin")
+    parser.add_argument("--quiet-only", action="store_true", help="no trainers and no other processes beside")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -206,6 +214,8 @@ def parts(
     say = partial(print, file=sys.stderr, flush=True)
     say("quiet …")
     found = {"quiet": quiet_part(executor, experiment, configs)}
+    if options.quiet_only:
+        return found
     quiet = found["quiet"]["quiet_ms"]
     middle = sorted(range(len(configs)), key=lambda i: quiet[i])[len(configs) // 2]
     say("beside trainers of our own …")

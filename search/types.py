@@ -180,7 +180,8 @@ class InputSize:
 class Latency:
     """How long one forward pass takes, and how that was found out.
 
-    The interval is the 95 % confidence interval of the median (order statistics).
+    The interval is the 95 % confidence interval of the median (order statistics); of a figure that is not trusted, the
+    middle 80 % of its blocks' medians.
     """
 
     median_ms: float
@@ -196,13 +197,16 @@ class Latency:
     measured_at: str
     """UTC, ISO 8601."""
     trusted: bool = True
-    """False where the machine was busy throughout: the figure is then shown as such."""
+    """False where the machine was busy throughout. The figure is then shown as doubtful, and is what each block's time
+    would have been but for the share that a reference network lost beside it."""
+    reference: str = ""
+    """Size class of the network that was timed beside it; empty in records of before it was kept."""
     reference_ratio: float | None = None
-    """Median over the time of a reference network of like size, taken in the same minute."""
+    """Median over what that reference is known to take at rest."""
     reference_drift: float | None = None
-    """By how much that reference was slower than it is at rest, as a share."""
+    """By how much that reference was slower than at rest, as a share, in the median of its blocks."""
     discarded_blocks: int = 0
-    """Blocks of passes that were thrown away because the machine was busy."""
+    """Blocks of passes during which the machine was busy."""
     versions: Mapping[str, str] = field(default_factory=lambda: {})
     """Of what the figure depends on; empty in records of before they were kept."""
 

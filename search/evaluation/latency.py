@@ -3,8 +3,9 @@
 Nothing else of ours runs meanwhile: other measurements wait, and trainers between two steps (`turns`). Whether
 something of somebody else's ran is asked three times. A reference network, timed before and after each block of passes,
 tells neighbours that slow the whole machine down; the operating system tells processes beside us (`host.Load`); and
-blocks that are slower than the others saw something that neither noticed. Such blocks are discarded, and tried again
-for a while. Where too few are left, the figure is marked as untrusted.
+blocks that are slower than the others saw something that neither noticed. Such blocks do not count, and more are timed
+for a while. Where too few count, the figure is marked as untrusted, and made of all blocks, each divided by what the
+reference beside it lost (ADR 9).
 
 A figure is remembered, its doubt included, in the user's cache folder under everything that it depends on: network,
 size, threads, device, runtime, versions, the network's code and the machine. So one network has one latency on one
@@ -19,6 +20,7 @@ import json
 import math
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
@@ -47,59 +49,104 @@ from search.types import InputSize, Latency, stable_hash
 
 WARM_UP_S = 0.1
 LIMIT_S = 0.9
-PATIENCE = 5
-"""Where blocks are discarded, the limit is so many times as long."""
-PAUSE_S = 0.1
-"""After a discarded block, wait so long before the next."""
+PATIENCE = 2
+"""Where too few blocks count, the limit is so many times as long. More makes few more figures trusted, and those that
+are not hardly better (ADR 9)."""
 MIN_PASSES, MAX_PASSES = 9, 1000
 MIN_BLOCKS = 3
 """So many blocks must agree. Each has three passes at least, so slow networks are trusted after three blocks."""
 TOLERANCE = 0.02
 """Repeat until the median's 95 % interval is within ±2 % of it, or a limit is reached."""
 DRIFT = 0.05
-"""A block is discarded where the reference beside it is slower than at rest by more than this share. Up to there its
-times are divided by the reference's drift: the machine's own speed wanders by some per cent from minute to minute."""
+"""A block counts where the reference beside it is slower than at rest by this share at most."""
 AGREEMENT = 0.05
 """Blocks agree whose medians are at most this share above that of the second fastest."""
+TAIL = 0.1
+"""Share of the blocks that lie beyond either end of an untrusted figure's interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some passes in a row, and what was seen of the machine meanwhile.
+
+    Args:
+        times_ms: Of each pass, as timed.
+        before_ms: One pass of the reference before the block.
+        after_ms: One pass of the reference after it.
+        crowded: Others took computing time from us, as the operating system counts it.
+    """
+
+    times_ms: Sequence[float]
+    before_ms: float
+    after_ms: float
+    crowded: bool = False
+
+    def is_at_rest(self, rest_ms: float) -> bool:
+        """Say whether nothing else ran, as far as can be seen."""
+        return not self.crowded and max(self.before_ms, self.after_ms) <= (1 + DRIFT) * rest_ms
+
+    def at_rest(self, rest_ms: float) -> list[float]:
+        """Return what the passes would have taken at rest, in ms: they lose what the reference beside them lost."""
+        share = rest_ms / ((self.before_ms + self.after_ms) / 2)
+        return [time_ms * share for time_ms in self.times_ms]
 
 
 @dataclass(slots=True)
 class Blocks:
-    """Times of single passes in ms, in blocks, by whether the machine was at rest."""
+    """Blocks of passes, and what they tell of the time at rest.
 
-    kept: list[list[float]] = field(default_factory=list)
-    discarded: list[list[float]] = field(default_factory=list)
-    reference_ms: list[float] = field(default_factory=list)
+    Args:
+        rest_ms: One pass of the reference at rest; what is known of it may improve while blocks are timed.
+        timed: All blocks.
+    """
 
-    def agreeing(self) -> list[list[float]]:
-        """Return the kept blocks that agree with the second fastest: a neighbour makes blocks slower, never faster."""
-        medians = [statistics.median(block) for block in self.kept]
+    rest_ms: float
+    timed: list[Block] = field(default_factory=list)
+
+    def counting(self) -> list[list[float]]:
+        """Return the passes of the blocks at rest that agree with the second fastest of them, block by block, in ms.
+
+        A neighbour makes blocks slower, never faster; the fastest alone may be luck.
+        """
+        blocks = [block.at_rest(self.rest_ms) for block in self.timed if block.is_at_rest(self.rest_ms)]
+        medians = [statistics.median(block) for block in blocks]
         if not medians:
             return []
         limit = (1 + AGREEMENT) * sorted(medians)[min(1, len(medians) - 1)]
-        return [block for block, median in zip(self.kept, medians, strict=True) if median <= limit]
+        return [block for block, median in zip(blocks, medians, strict=True) if median <= limit]
 
-    def passes(self) -> list[float]:
-        """Return the passes that the figure is made of: those that agree, or all where too few do."""
-        blocks = self.agreeing() if self.is_trusted() else self.kept + self.discarded
-        return list(chain.from_iterable(blocks))
+    def passes(self) -> int:
+        """Return how many passes the figure is made of."""
+        return sum(map(len, self.counting())) if self.is_trusted() else sum(len(b.times_ms) for b in self.timed)
 
     def dropped(self) -> int:
-        """Return how many blocks do not count."""
-        return len(self.discarded) + (len(self.kept) - len(self.agreeing()) if self.is_trusted() else 0)
+        """Return how many blocks do not count, even where the figure is made of them for want of others."""
+        return len(self.timed) - len(self.counting())
 
     def is_trusted(self) -> bool:
         """Say whether enough was timed at rest: blocks, and passes in them."""
-        blocks = self.agreeing()
+        blocks = self.counting()
         return len(blocks) >= MIN_BLOCKS and sum(map(len, blocks)) >= MIN_PASSES
+
+    def interval(self) -> tuple[float, float, float]:
+        """Return (low, median, high) of the time at rest, in ms.
+
+        Of blocks that count, the median with its 95 % interval. Where too few do, the median of all blocks, and the
+        middle 80 % of them: how far the reference is from telling a block's loss is much the same for all passes of a
+        session, so an interval of the median would be too narrow.
+        """
+        if self.is_trusted():
+            return median_interval(list(chain.from_iterable(self.counting())))
+        medians = sorted(statistics.median(block.at_rest(self.rest_ms)) for block in self.timed)
+        last = len(medians) - 1
+        return medians[math.floor(TAIL * last)], statistics.median(medians), medians[math.ceil((1 - TAIL) * last)]
 
     def is_enough(self) -> bool:
         """Say whether the interval is as narrow as wanted."""
         if not self.is_trusted():
             return False
-        passes = self.passes()
-        low, median, high = median_interval(passes)
-        return len(passes) >= MAX_PASSES or max(high - median, median - low) <= TOLERANCE * median
+        low, median, high = self.interval()
+        return self.passes() >= MAX_PASSES or max(high - median, median - low) <= TOLERANCE * median
 
 
 def measure_latency(
@@ -139,20 +186,21 @@ def measure_latency(
             with measuring():
                 clock = clock_for(device)
                 warm_ms = _warm_up(run, clock)
-                reference = Reference(size_class(warm_ms), threads, device)
+                size = size_class(warm_ms)
+                reference = Reference(size, threads, device)
                 patience_s = max(PATIENCE * limit_s, 2 * MIN_PASSES * warm_ms / 1e3)
                 blocks = interleaved(run, reference, limit_s, clock, patience_s=patience_s)
-                reference.remember(blocks.reference_ms)
+                reference.remember([block.after_ms for block in blocks.timed])
     finally:
         torch.set_num_threads(before)
         model.to("cpu")
-    passes, beside_ms = blocks.passes(), statistics.median(blocks.reference_ms)
-    low, median, high = median_interval(passes)
+    beside_ms = statistics.median(block.after_ms for block in blocks.timed)
+    low, median, high = blocks.interval()
     return Latency(
         median_ms=median,
         low_ms=low,
         high_ms=high,
-        repeats=len(passes),
+        repeats=blocks.passes(),
         at=str(at),
         threads=threads,
         device=describe_device(device),
@@ -161,8 +209,9 @@ def measure_latency(
         host=host_name(),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         trusted=blocks.is_trusted(),
-        reference_ratio=median / beside_ms,
-        reference_drift=beside_ms / reference.calibrated_ms - 1,
+        reference=size,
+        reference_ratio=median / blocks.rest_ms,
+        reference_drift=beside_ms / blocks.rest_ms - 1,
         discarded_blocks=blocks.dropped(),
         versions=versions(),
     )
@@ -171,7 +220,7 @@ def measure_latency(
 def interleaved(
     run: Pass, reference: Reference, limit_s: float, clock: Clock = wall_clock, *, patience_s: float | None = None
 ) -> Blocks:
-    """Time a candidate in blocks, the reference between them, and sort the blocks by how the machine fared.
+    """Time a candidate in blocks, the reference between them, until enough of them count.
 
     Args:
         run: One pass of the candidate.
@@ -181,21 +230,15 @@ def interleaved(
         patience_s: Stop after this long in any case; by default `PATIENCE` times the limit.
     """
     patience_s = PATIENCE * limit_s if patience_s is None else patience_s
-    blocks, load = Blocks(), Load()
+    blocks, load = Blocks(reference.calibrated_ms), Load()
     start, before = time.perf_counter(), reference.block_ms()
     while True:
         times, after = time_block(run, clock), reference.block_ms()
-        beside, mean = max(before, after), (before + after) / 2
-        if reference.drift(beside) < -DRIFT:  # never was the machine at rest before
-            reference.learn(beside)
-            blocks.discarded += blocks.kept
-            blocks.kept = []
-        if reference.drift(beside) <= DRIFT and not load.is_crowded():
-            blocks.kept.append([time_ms / (1 + reference.drift(mean)) for time_ms in times])
-        else:
-            blocks.discarded.append(times)
-            time.sleep(PAUSE_S)
-        blocks.reference_ms.append(after)
+        blocks.timed.append(Block(times, before, after, load.is_crowded()))
+        slower = max(before, after)
+        if reference.drift(slower) < -DRIFT:  # never was the machine at rest before
+            reference.learn(slower)
+            blocks.rest_ms = slower
         before = after
         if blocks.is_enough() or time.perf_counter() - start > (limit_s if blocks.is_trusted() else patience_s):
             return blocks
@@ -222,10 +265,10 @@ def remembered_latency(
 
 
 def _is_outdated(known: Latency, device: str) -> bool:
-    """Say whether the reference beside a figure was slower than it is now known to run at rest."""
-    if not known.trusted or not known.reference_ratio:
+    """Say whether the machine took for rest what is now known to be slow, when a figure was taken."""
+    if not known.reference_ratio:
         return False
-    rest = rest_ms(size_class(known.median_ms), known.threads, device)
+    rest = rest_ms(known.reference or size_class(known.median_ms), known.threads, device)
     return rest is not None and known.median_ms / known.reference_ratio > (1 + 2 * DRIFT) * rest
 
 

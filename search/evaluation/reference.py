@@ -3,7 +3,7 @@
 Beside each block of a candidate's passes, a block of a reference network of like size is timed. The machine remembers
 how fast the reference ran in its last sessions, and takes the fastest tenth of them for rest: a neighbour only ever
 slows a machine down, often for minutes. Where the reference is slower than at rest, something else was running, and
-the candidate's block is discarded. The reference only detects: dividing by it cures large networks, not small ones.
+the candidate lost some such share, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from search.types import stable_hash
 BLOCK_S = 0.04
 """A block of passes takes about this long, and has at least `BLOCK_PASSES`."""
 BLOCK_PASSES = 3
-CALIBRATION_BLOCKS = 12
+CALIBRATION_S = 2.0
+"""So long a reference is looked at when it is new to the machine: neighbours come and go within seconds."""
 SESSIONS = 50
 """So many are remembered; a machine that is slower for good is believed after as many."""
 
@@ -70,7 +71,7 @@ class Reference:
         self._clock = clock_for(device)
         self._path = _memory(name, threads, device)
         self._sessions = _sessions(self._path)
-        self.calibrated_ms = _rest(self._sessions) if self._sessions else self._calibrate()
+        self.calibrated_ms = _fastest_tenth(self._sessions) if self._sessions else self._calibrate()
 
     def block_ms(self) -> float:
         """Return the median time of one pass over a block of passes, in ms."""
@@ -94,8 +95,11 @@ class Reference:
 
     def _calibrate(self) -> float:
         self.block_ms()
-        self._write([_lower_quartile([self.block_ms() for _ in range(CALIBRATION_BLOCKS)])])
-        return _rest(self._sessions)
+        start, blocks_ms = time.perf_counter(), [self.block_ms()]
+        while time.perf_counter() - start < CALIBRATION_S:
+            blocks_ms.append(self.block_ms())
+        self._write([_fastest_tenth(blocks_ms)])
+        return self._sessions[0]
 
     def _write(self, sessions: list[float]) -> None:
         self._sessions = sessions
@@ -106,7 +110,7 @@ class Reference:
 def rest_ms(name: str, threads: int, device: str = "cpu") -> float | None:
     """Return how fast a reference is known to run at rest, in ms; None where that is not known yet."""
     sessions = _sessions(_memory(name, threads, device))
-    return _rest(sessions) if sessions else None
+    return _fastest_tenth(sessions) if sessions else None
 
 
 def _memory(name: str, threads: int, device: str) -> Path:
@@ -119,9 +123,9 @@ def _sessions(path: Path) -> list[float]:
     return [float(ms) for ms in json.loads(path.read_text())["sessions_ms"]] if path.is_file() else []
 
 
-def _rest(sessions_ms: list[float]) -> float:
-    """Return the fastest tenth of the sessions: of fewer than ten, the fastest."""
-    return sorted(sessions_ms)[len(sessions_ms) // 10]
+def _fastest_tenth(times_ms: list[float]) -> float:
+    """Return where the fastest tenth ends: of fewer than ten, the fastest."""
+    return sorted(times_ms)[len(times_ms) // 10]
 
 
 def _lower_quartile(blocks_ms: list[float]) -> float:

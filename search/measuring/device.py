@@ -4,7 +4,8 @@
 
 Needs Python 3.9 or later, onnxruntime and numpy, nothing else. Blocks of passes alternate with blocks of the folder's
 first network: where that one is slower than it was at its fastest, something else was running, and the block does not
-count. Stopped, it goes on where it stopped: networks that are in the CSV are left out. Bring the CSV back with
+count. Where too few count, the figure is untrusted: made of all blocks, each divided by what that one lost beside it.
+Stopped, it goes on where it stopped: networks that are in the CSV are left out. Bring the CSV back with
 
     hfir-search measure import RUN results.csv --name NAME
 """
@@ -29,8 +30,8 @@ COLUMNS = (
     *("at", "threads", "runtime", "device", "host", "measured_at"),
 )
 BLOCK_S, BLOCK_PASSES = 0.04, 3
-MIN_PASSES, MIN_BLOCKS, PATIENCE = 15, 3, 4
-TOLERANCE, DRIFT = 0.02, 0.05
+MIN_PASSES, MIN_BLOCKS, PATIENCE, CALIBRATION_S = 15, 3, 2, 2.0
+TOLERANCE, DRIFT, TAIL = 0.02, 0.05, 0.1
 
 
 class Network:
@@ -59,7 +60,10 @@ class Rest:
     def __init__(self, reference):
         self.reference = reference
         reference.block()
-        self.ms = sorted(self.block_ms() for _ in range(12))[3]
+        start, blocks = time.perf_counter(), [self.block_ms()]
+        while time.perf_counter() - start < CALIBRATION_S:
+            blocks.append(self.block_ms())
+        self.ms = sorted(blocks)[len(blocks) // 10]
 
     def block_ms(self):
         """Return the median of a block of the reference."""
@@ -80,28 +84,34 @@ def agreeing(blocks):
     return [b for b in blocks if statistics.median(b) <= 1.05 * medians[min(1, len(medians) - 1)]]
 
 
+def middle(blocks):
+    """Return the median of the blocks' medians, and the middle 80 % of them."""
+    medians = sorted(statistics.median(block) for block in blocks)
+    last = len(medians) - 1
+    return medians[math.floor(TAIL * last)], statistics.median(medians), medians[math.ceil((1 - TAIL) * last)]
+
+
 def measure(network, rest, limit_s):
     """Return what the CSV says of one network, as far as it was measured."""
     network.block()
-    kept, discarded, references = [], [], []
+    timed = []  # passes, and the reference before and after them
     start, before = time.perf_counter(), rest.block_ms()
     while True:
         block, after = network.block(), rest.block_ms()
-        beside = max(before, after)
-        if beside < (1 - DRIFT) * rest.ms:  # never was the device at rest before
-            rest.ms, discarded, kept = beside, discarded + kept, []
-        (kept if beside <= (1 + DRIFT) * rest.ms else discarded).append(block)
-        references.append(after)
+        timed.append((block, before, after))
+        if max(before, after) < (1 - DRIFT) * rest.ms:  # never was the device at rest before
+            rest.ms = max(before, after)
         before = after
-        good = agreeing(kept) if kept else []
+        at_rest = [[t * rest.ms / ((b + a) / 2) for t in block] for block, b, a in timed]
+        quiet = [max(b, a) <= (1 + DRIFT) * rest.ms for _, b, a in timed]
+        good = agreeing([block for block, counts in zip(at_rest, quiet) if counts]) if any(quiet) else []
         trusted = len(good) >= MIN_BLOCKS and sum(map(len, good)) >= MIN_PASSES
-        times = [t for b in (good if trusted else kept + discarded) for t in b]
-        low, median, high = interval(times)
+        low, median, high = interval([t for block in good for t in block]) if trusted else middle(at_rest)
         narrow = trusted and max(high - median, median - low) <= TOLERANCE * median
         if narrow or time.perf_counter() - start > limit_s * (1 if trusted else PATIENCE):
-            drift = statistics.median(references) / rest.ms - 1
-            dropped = len(discarded) + len(kept) - (len(good) if trusted else len(kept))
-            figures = {"median_ms": median, "low_ms": low, "high_ms": high, "repeats": len(times)}
+            drift = statistics.median(a for _, _, a in timed) / rest.ms - 1
+            repeats, dropped = sum(map(len, good if trusted else at_rest)), len(timed) - len(good)
+            figures = {"median_ms": median, "low_ms": low, "high_ms": high, "repeats": repeats}
             return {**figures, "trusted": trusted, "reference_drift": drift, "discarded_blocks": dropped}
 
 

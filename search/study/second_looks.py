@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from search.certainty import quality_of, to_replicate
 from search.evaluation.answers import Admission
@@ -12,7 +13,7 @@ from search.store import REPLICATES, RunStore
 from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
 from search.study.steps import Kind, Step
-from search.types import Cost, Measurement, Replicate, Trial, to_json
+from search.types import Measurement, Replicate, Trial, to_json
 
 log = logging.getLogger("search.study")
 
@@ -20,8 +21,8 @@ log = logging.getLogger("search.study")
 class Verification:
     """Has each member of the front measured again: one that misses a limit now leaves its place to others.
 
-    A first figure that is doubtful gives way to a second one that is not, or is lower: neighbours only make a latency
-    longer.
+    So is what a doubtful latency keeps off the front: what would be on it at the lower end of its interval. A doubtful
+    first figure gives way to the second, which is twice as long, and was not chosen for being low.
 
     Args:
         problem: What is searched.
@@ -33,12 +34,15 @@ class Verification:
         self._problem, self._store, self._jobs = problem, store, jobs
 
     def next_step(self) -> Step | None:
-        """Return the second measurement of a front's member; None where all have theirs, or had it missed."""
+        """Return the second measurement of a candidate; None where all that want one have theirs, or had it missed."""
         verified = {**self._store.facts.get("verified", {}), **self._store.facts.get("unverified", {})}
-        for trial in pareto_front(self._store.index.trials, self._problem.objectives).members:
-            if str(trial.number) not in verified:
-                phase = f"measuring trial {trial.number} of the front again"
-                return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._jobs.measuring(trial),))
+        trials = self._store.index.trials
+        hopeful = [trial if str(trial.number) in verified else _at_best(trial) for trial in trials]
+        for wording, tried in (("of the front again", trials), ("again, which may belong to the front", hopeful)):
+            for trial in pareto_front(tried, self._problem.objectives).members:
+                if str(trial.number) not in verified:
+                    job = self._jobs.measuring(self._store.index[trial.number])
+                    return Step(kind=Kind.REMEASURE, phase=f"measuring trial {trial.number} {wording}", jobs=(job,))
         return None
 
     def keep(self, trial: Trial, admission: Admission) -> None:
@@ -49,16 +53,17 @@ class Verification:
         elif admission.reason:
             reason = f"measured again at the end: {admission.reason}"
             self._store.note("withdrawn", reason, trial=trial.number)
-        if _is_better(admission.cost, trial.cost):
+        if trial.cost is not None and trial.cost.doubt and not (doubt and admission.reason):
             self._store.note("remeasured", to_json(admission.cost), trial=trial.number)
         self._store.note("verified", to_json(admission.cost), trial=trial.number)
 
 
-def _is_better(second: Cost, first: Cost | None) -> bool:
-    """Say whether a second measurement tells more of a latency than a doubtful first one."""
-    if first is None or not first.doubt or first.latency_ms is None or second.latency_ms is None:
-        return False
-    return not second.doubt or second.latency_ms < first.latency_ms
+def _at_best(trial: Trial) -> Trial:
+    """Return a candidate with the lower end of its latency's interval, where the figure is doubtful."""
+    if trial.cost is None or trial.cost.latency is None or trial.cost.latency.trusted:
+        return trial
+    latency = replace(trial.cost.latency, median_ms=trial.cost.latency.low_ms)
+    return replace(trial, cost=replace(trial.cost, latency=latency))
 
 
 class Replication:

@@ -10,6 +10,7 @@ from search.evaluation import latency, reference
 from search.evaluation.cost import MIB, deploy_form, peak_memory_mib
 from search.evaluation.latency import (
     MIN_PASSES,
+    Block,
     Blocks,
     interleaved,
     measure_latency,
@@ -48,38 +49,50 @@ class Quiet:
 
 @pytest.fixture(autouse=True)
 def steady_blocks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Blocks of three passes of exactly 2 ms, no neighbours, and no waiting, where a test asks for a script."""
+    """Blocks of three passes of exactly 2 ms, and no neighbours, where a test asks for a script."""
     if "scripted" in request.node.name:
         monkeypatch.setattr(latency, "time_block", lambda run, clock: [2.0] * 3)
-        monkeypatch.setattr(latency, "PAUSE_S", 0.0)
         monkeypatch.setattr(latency, "Load", Quiet)
+
+
+def at_rest(*medians_ms: float, passes: int = 5) -> Blocks:
+    """Return blocks of equal passes, beside a reference that takes 10 ms, as at rest."""
+    return Blocks(10.0, [Block([ms] * passes, 10.0, 10.0) for ms in medians_ms])
 
 
 def test_scripted_rest_keeps_every_block():
     blocks = interleaved(lambda: None, Scripted(1.0), limit_s=1)
-    assert (len(blocks.passes()), blocks.dropped(), blocks.is_trusted()) == (MIN_PASSES, 0, True)
+    assert (blocks.passes(), blocks.dropped(), blocks.is_trusted()) == (MIN_PASSES, 0, True)
 
 
-def test_scripted_busy_blocks_are_discarded_and_tried_again():
+def test_scripted_busy_blocks_do_not_count_and_more_are_timed():
     # Before, after 1, after 2, …: the first two blocks have a slow reference beside them.
     blocks = interleaved(lambda: None, Scripted(1.0, 1.3, 1.0), limit_s=1)
-    assert (len(blocks.discarded), blocks.dropped()) == (2, 2)
+    assert (len(blocks.timed), blocks.dropped()) == (5, 2)
     assert blocks.is_trusted()
 
 
-def test_scripted_a_machine_that_stays_busy_gives_an_untrusted_figure():
-    blocks = interleaved(lambda: None, Scripted(1.0, 1.5), limit_s=0.01)
-    assert blocks.kept == []
-    assert blocks.discarded
+def test_scripted_a_machine_that_stays_busy_gives_an_untrusted_figure_without_what_the_reference_lost():
+    blocks = interleaved(lambda: None, Scripted(1.6), limit_s=0.01)
+    assert blocks.counting() == []
     assert not blocks.is_trusted()
+    assert blocks.interval() == pytest.approx((2.0 / 1.6,) * 3)
+    assert blocks.passes() == 3 * len(blocks.timed) == 3 * blocks.dropped()
+
+
+def test_an_untrusted_figure_is_the_median_of_its_blocks_and_the_middle_of_them_its_interval():
+    # Beside a reference at 1.5 of its rest, blocks of 15, 16.5, … 30 ms are 10, 11, … 20 at rest.
+    blocks = Blocks(10.0, [Block([15.0 + 1.5 * i] * 3, 14.0, 16.0) for i in (3, 0, 7, 1, 9, 2, 10, 5, 4, 6, 8)])
+    assert not blocks.is_trusted()
+    assert blocks.interval() == pytest.approx((11.0, 15.0, 19.0))
 
 
 def test_scripted_a_faster_reference_is_the_new_rest_and_what_came_before_was_busy():
     script = Scripted(1.0, 1.0, 0.8)
     blocks = interleaved(lambda: None, script, limit_s=1)
-    assert script.calibrated_ms == pytest.approx(8.0)
-    assert len(blocks.passes()) == MIN_PASSES
-    assert blocks.discarded  # the block that was timed beside the slow reference
+    assert script.calibrated_ms == blocks.rest_ms == pytest.approx(8.0)
+    assert blocks.passes() == MIN_PASSES
+    assert blocks.dropped()  # the blocks that were timed beside the slow reference
 
 
 def test_drift_within_five_percent_is_rest():
@@ -90,7 +103,8 @@ def test_drift_within_five_percent_is_rest():
 def test_scripted_a_rest_that_is_a_little_slow_is_allowed_for():
     # The reference runs at 1.04 of its rest, and so does the candidate, whose passes take 2 ms.
     blocks = interleaved(lambda: None, Scripted(1.04), limit_s=1)
-    assert blocks.passes() == pytest.approx([2.0 / 1.04] * MIN_PASSES)
+    assert blocks.counting() == [pytest.approx([2.0 / 1.04] * 3)] * 3
+    assert blocks.interval() == pytest.approx((2.0 / 1.04,) * 3)
     assert blocks.is_trusted()
 
 
@@ -116,33 +130,34 @@ def test_scripted_processes_beside_us_that_the_reference_does_not_see_are_seen(m
 
     monkeypatch.setattr(latency, "Load", Crowded)
     blocks = interleaved(lambda: None, Scripted(1.0), limit_s=1)
-    assert (len(blocks.kept), len(blocks.discarded), blocks.is_trusted()) == (3, 2, True)
+    assert (len(blocks.counting()), blocks.dropped(), blocks.is_trusted()) == (3, 2, True)
 
 
 def test_blocks_that_are_slower_than_the_others_do_not_count():
     # Medians 2.0, 2.0, 2.05, 2.3, 2.4: the limit is 1.05 · 2.0 = 2.1.
-    blocks = Blocks(kept=[[ms] * 5 for ms in (2.3, 2.0, 2.4, 2.05, 2.0)])
-    assert sorted(block[0] for block in blocks.agreeing()) == [2.0, 2.0, 2.05]
+    blocks = at_rest(2.3, 2.0, 2.4, 2.05, 2.0)
+    assert sorted(block[0] for block in blocks.counting()) == [2.0, 2.0, 2.05]
     assert blocks.is_trusted()
-    assert (len(blocks.passes()), blocks.dropped()) == (15, 2)
+    assert (blocks.passes(), blocks.dropped()) == (15, 2)
 
 
 def test_one_lucky_block_does_not_shut_the_others_out():
-    assert len(Blocks(kept=[[ms] * 5 for ms in (1.5, 2.0, 2.0, 2.0)]).agreeing()) == 4
+    assert len(at_rest(1.5, 2.0, 2.0, 2.0).counting()) == 4
 
 
 def test_blocks_that_do_not_agree_are_no_figure_to_trust():
-    blocks = Blocks(kept=[[ms] * 9 for ms in (2.0, 2.0, 3.0, 3.5, 4.0)])
+    blocks = at_rest(2.0, 2.0, 3.0, 3.5, 4.0, passes=9)
     assert not blocks.is_trusted()
-    assert len(blocks.passes()) == 45
+    assert blocks.passes() == 45
 
 
 def test_enough_needs_blocks_and_passes_and_a_narrow_interval(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(latency, "TOLERANCE", 0.02)
-    assert not Blocks(kept=[[1.0] * 2] * 4).is_enough()  # 8 passes
-    assert not Blocks(kept=[[1.0] * 100] * 2).is_enough()  # two blocks
-    assert Blocks(kept=[[1.0] * 3] * 3).is_enough()
-    assert not Blocks(kept=[[0.9, 0.9, 1.0, 1.1, 1.1]] * 3).is_enough()  # they agree, but ±2 % is not reached
+    assert not at_rest(*[1.0] * 4, passes=2).is_enough()  # 8 passes
+    assert not at_rest(*[1.0] * 2, passes=100).is_enough()  # two blocks
+    assert at_rest(*[1.0] * 3, passes=3).is_enough()
+    spread = [Block([0.9, 0.9, 1.0, 1.1, 1.1], 10.0, 10.0)] * 3
+    assert not Blocks(10.0, spread).is_enough()  # they agree, but ±2 % is not reached
 
 
 def test_size_classes_cover_every_latency():
@@ -188,8 +203,12 @@ def remember(model, monkeypatch: pytest.MonkeyPatch, tmp_path, *, trusted: bool)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     real = measure_latency(model, AT, 1, limit_s=0.05)
     figures = iter(range(1, 100))
-    real = replace(real, trusted=trusted, reference_ratio=1.0)
-    monkeypatch.setattr(latency, "measure_latency", lambda *a, **k: replace(real, median_ms=float(next(figures))))
+
+    def measured(*args, **options) -> Latency:
+        ms = float(next(figures))
+        return replace(real, trusted=trusted, median_ms=ms, reference_ratio=ms / 100.0)
+
+    monkeypatch.setattr(latency, "measure_latency", measured)
     monkeypatch.setattr(latency, "rest_ms", lambda *a: 100.0)
     return lambda threads=1, remeasure=False: remembered_latency(model, AT, threads, remeasure=remeasure)
 
@@ -203,12 +222,13 @@ def test_a_figure_is_remembered_with_its_doubt_until_it_is_taken_anew(trusted, m
     assert figure().trusted is trusted
 
 
+@pytest.mark.parametrize("trusted", [True, False])
 def test_a_figure_that_was_taken_on_a_slower_machine_than_this_turns_out_to_be_is_taken_anew(
-    model, monkeypatch, tmp_path
+    trusted, model, monkeypatch, tmp_path
 ):
-    figure = remember(model, monkeypatch, tmp_path, trusted=True)
+    figure = remember(model, monkeypatch, tmp_path, trusted=trusted)
     assert [figure().median_ms, figure().median_ms] == [1.0, 1.0]
-    monkeypatch.setattr(latency, "rest_ms", lambda *a: 1e-9)
+    monkeypatch.setattr(latency, "rest_ms", lambda *a: 90.0)  # it was held against a rest of 100 ms
     assert figure().median_ms == 2.0
 
 
@@ -234,6 +254,15 @@ def test_rest_is_the_fastest_tenth_of_the_sessions(monkeypatch, tmp_path):
     for _ in range(reference.SESSIONS):
         machine.remember([5.0] * 4)  # a machine that is slower for good
     assert Reference("small", threads=1).calibrated_ms == 5.0
+
+
+def test_rest_is_found_between_a_neighbours_bursts(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    times = iter([9.0] * 30 + [1.0] * 8 + [9.0] * 10**6)
+    monkeypatch.setattr(Reference, "block_ms", lambda self: next(times))
+    ticks = iter(range(10**6))
+    monkeypatch.setattr(reference.time, "perf_counter", lambda: next(ticks) * reference.CALIBRATION_S / 50)
+    assert Reference("small", threads=1).calibrated_ms == 1.0
 
 
 def test_a_session_is_remembered_by_the_lower_quartile_of_its_blocks(monkeypatch, tmp_path):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from search.cli.app import app
 from search.measuring import bundle
 from search.measuring.bundle import MANIFEST, SCRIPT, write_bundle
-from search.measuring.device import COLUMNS, agreeing, interval
+from search.measuring.device import COLUMNS, agreeing, interval, measure, middle
 from search.measuring.importing import import_latencies
 from search.report.devices import on_device
 from search.store import read_study
@@ -245,9 +245,36 @@ def test_a_device_without_the_objective_gets_it(measured):
 
 
 def test_the_script_computes_what_the_search_computes():
-    from search.evaluation.latency import Blocks, median_interval
+    from search.evaluation.latency import Block, Blocks, median_interval
 
     times = [float(i) for i in range(25)]
     assert interval(times) == median_interval(times)
     blocks = [[ms] * 5 for ms in (2.3, 2.0, 2.4, 2.05, 2.0)]
-    assert agreeing(blocks) == Blocks(kept=blocks).agreeing()
+    assert agreeing(blocks) == Blocks(1.0, [Block(block, 1.0, 1.0) for block in blocks]).counting()
+    busy = Blocks(1.0, [Block(block, 2.0, 2.0) for block in 4 * blocks])
+    assert middle([block.at_rest(1.0) for block in busy.timed]) == busy.interval()
+
+
+class Ticking:
+    """A network of 2 ms, or the reference beside it, on a machine that is slower by the shares that it is told."""
+
+    def __init__(self, *shares: float) -> None:
+        self.ms, self.shares = 10.0, list(shares)
+
+    def block(self) -> list[float]:
+        return [2.0 * self.shares[0]] * 5
+
+    def block_ms(self) -> float:
+        return 10.0 * (self.shares.pop(0) if len(self.shares) > 1 else self.shares[0])
+
+
+@pytest.mark.parametrize(
+    ("shares", "trusted", "ms"),
+    [((1.0,), True, 2.0), ((1.5,), False, 2.0), ((1.0, 0.8), True, 1.6)],
+    ids=["at rest", "busy throughout", "never at rest before"],
+)
+def test_the_script_divides_by_what_the_reference_lost(shares, trusted, ms):
+    machine = Ticking(*shares)
+    row = measure(machine, machine, limit_s=0.01)
+    assert (row["trusted"], row["median_ms"]) == (trusted, pytest.approx(ms))
+    assert row["low_ms"] == row["high_ms"] == pytest.approx(ms)

@@ -379,19 +379,58 @@ class QuietTheSecondTime(Tampered):
         return self.changed(super().remeasure(job), reason="", trusted=trusted, median_ms=median_ms)
 
 
-def test_a_doubtful_latency_gives_way_to_a_second_one_that_is_trusted_or_lower(tiny: Tiny, search_in: Search):
+def test_a_doubtful_latency_gives_way_to_the_second(tiny: Tiny, search_in: Search):
     study = search_in(tiny(), "run", evaluator=QuietTheSecondTime(tiny().evaluation_plan()))
     looked = {t.number: t for t in study.trials if str(t.number) in study.facts["verified"]}
     assert {(n % 2, n % 3 == 0) for n in looked} >= {(0, True), (1, False)}
     for number, trial in looked.items():
-        second_if_trusted = 10.0 if number % 3 == 0 else 9.0
-        assert trial.value("latency_ms") == (8.0 if number % 2 == 0 else second_if_trusted)
+        assert trial.value("latency_ms") == (8.0 if number % 2 == 0 else 10.0)
         assert trial.cost is not None
         assert trial.cost.latency is not None
         assert trial.cost.latency.trusted == (number % 3 == 0)
         assert bool(trial.reason) == (number % 3 != 0), "a doubt that is no more is not told"
     members = pareto_front(study.trials, study.objectives).members
     assert {t.number for t in members} <= set(looked), "who comes to the front by it is measured again, too"
+
+
+class OverTheBudgetTheSecondTime(QuietTheSecondTime):
+    def remeasure(self, job: CandidateJob) -> Admission:
+        return self.changed(super().remeasure(job), reason="latency_ms 9999 > 5000", trusted=False, median_ms=9999.0)
+
+
+def test_a_doubtful_second_latency_that_is_over_the_budget_is_not_taken(tiny: Tiny, search_in: Search):
+    study = search_in(tiny(), "run", evaluator=OverTheBudgetTheSecondTime(tiny().evaluation_plan()))
+    assert study.facts["verified"]
+    assert {t.value("latency_ms") for t in study.in_state(TrialState.COMPLETE)} == {9.0}
+
+
+class WideFirstTime(Tampered):
+    """Doubts all first figures; their intervals reach down to almost nothing, or not at all."""
+
+    low_ms = 0.001
+
+    def admit(self, job: CandidateJob) -> Admission:
+        ms = 9.0 + job.number
+        return self.changed(super().admit(job), reason="", trusted=False, median_ms=ms, low_ms=self.low_ms or ms)
+
+    def remeasure(self, job: CandidateJob) -> Admission:
+        return self.changed(super().remeasure(job), reason="", trusted=True, median_ms=9.0 + job.number)
+
+
+class NarrowFirstTime(WideFirstTime):
+    low_ms = 0.0
+
+
+def test_what_a_doubtful_latency_may_keep_off_the_front_is_measured_again(tiny: Tiny, search_in: Search):
+    file = tiny("objectives=[psnr_db, latency_ms]", "proxy.rungs=[2]")
+    wide = search_in(file, "wide", evaluator=WideFirstTime(file.evaluation_plan()))
+    narrow = search_in(file, "narrow", evaluator=NarrowFirstTime(file.evaluation_plan()))
+    front = {t.number for t in pareto_front(wide.trials, wide.objectives).members}
+    complete = {t.number for t in wide.in_state(TrialState.COMPLETE)}
+    assert front == {t.number for t in pareto_front(narrow.trials, narrow.objectives).members}
+    assert front < complete, "some are kept off"
+    assert {int(n) for n in narrow.facts["verified"]} == front
+    assert {int(n) for n in wide.facts["verified"]} == complete
 
 
 class QuietBothTimes(Tampered):
