@@ -251,7 +251,7 @@ def test_the_script_computes_what_the_search_computes():
     assert interval(times) == median_interval(times)
     blocks = [[ms] * 5 for ms in (2.3, 2.0, 2.4, 2.05, 2.0)]
     assert agreeing(blocks) == Blocks(1.0, [Block(block, 1.0, 1.0) for block in blocks]).counting()
-    busy = Blocks(1.0, [Block(block, 2.0, 2.0) for block in 4 * blocks])
+    busy = Blocks(1.0, [Block([ms] * 3, 2.0, 2.0) for ms in times])
     assert middle([block.at_rest(1.0) for block in busy.timed]) == busy.interval()
 
 
