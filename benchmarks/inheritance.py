@@ -205,7 +205,7 @@ class Bench:
         names = [name for name, _ in training.model.named_parameters()]
         with (self.out / "parents.jsonl").open("a", encoding="utf-8") as record:
             append(record, {"seed": seed, "key": parent.key, "rungs": rungs})
-        torch.save(dict(zip(names, training.average, strict=True)), weights)
+        torch.save(dict(zip(names, training.state()["average"], strict=True)), weights)
         print(f"{what}: {rungs[-1]['psnr_db']:.3f} dB, {rungs[-1]['spent_s']:.1f} s", flush=True)
 
     def _train_child(self, seed: int, child: Genotype, parents: Sequence[Genotype], mapping: str, what: str) -> None:
@@ -214,7 +214,7 @@ class Bench:
         began = time.process_time()
         weights = torch.load(self._weights_of(seed, parent), weights_only=True)
         share = inherit(training.model, weights, aligned=mapping == "aligned")
-        training.average = [p.detach().clone() for p in training.model.parameters()]
+        training.resume(training.state() | {"average": list(training.model.parameters())})
         inherit_s = time.process_time() - began
         rungs = _through(training, STEPS)
         line = {

@@ -8,8 +8,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from hfir.blocks.eager import is_eager
+
 FAST_COLUMNS = 3
 """Kernels with more columns learn so many at a time; see `depthwise`."""
+
+LANES = 8
+"""Output channels that oneDNN computes at once."""
 
 
 class Pointwise(nn.Conv2d):
@@ -116,3 +121,26 @@ def _gradient(grad: Tensor, x: Tensor, weight: Tensor, padding: tuple[int, int],
     return torch.ops.aten.convolution_backward(
         grad, x, weight, None, once, list(padding), once, False, no_offset, x.shape[1], wanted
     )[of]
+
+
+class ToPixels(nn.Conv2d):
+    """A 3×3 convolution to the values that a pixel shuffle places.
+
+    On a CPU, channels last, oneDNN takes output channels by eight, and longer for twelve than for sixteen (torch 2.13;
+    docs/log.md). So twelve are filled up with zeros, but where something learns: gradients would lose what is won.
+
+    Args:
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(in_channels, out_channels, 3, padding=1)
+
+    def forward(self, input: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d h w"]:
+        """Return the values; other numbers may lie between those of one pixel and of the next."""
+        missing = -self.out_channels % LANES if self.out_channels > LANES else 0
+        if not missing or self.bias is None or torch.is_grad_enabled() or not is_eager(input):
+            return super().forward(input)
+        weight = F.pad(self.weight, (0, 0, 0, 0, 0, 0, 0, missing))
+        return F.conv2d(input, weight, F.pad(self.bias, (0, missing)), padding=1)[:, : self.out_channels]

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from hfir.blocks.folding import Foldable
+from hfir.blocks.prelu import PReLU
 
 START = 0.25
 """Of a usual kernel's size, what a dense one starts with beside the identity."""
@@ -28,7 +29,7 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int, *, fused: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if fused else DenseConv(channels)
-        self.act = nn.PReLU(channels)
+        self.act = PReLU(channels)
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Return the block's output, shaped like `x`."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import ToPixels
 from hfir.blocks.resample import repeat_for_shuffle_
 from hfir.blocks.shuffling import shuffle
 
@@ -103,7 +104,7 @@ class Head(nn.Module):
 
     def __init__(self, width: int, channels: int, upscale: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, channels * upscale**2, 3, padding=1)
+        self.conv = ToPixels(width, channels * upscale**2)
         nn.init.trunc_normal_(self.conv.weight, std=HEAD_STD)
         if self.conv.bias is not None:
             nn.init.zeros_(self.conv.bias)

@@ -9,6 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hfir.blocks.eager import is_eager
+
 Move = Callable[[Tensor, int], Tensor]
 FEW = 8
 """Below so many channels of the result, strided copies beat torch's shuffle (torch 2.13; docs/log.md)."""
@@ -20,14 +22,14 @@ def shuffle(x: Float[Tensor, "b css h w"], factor: int) -> Float[Tensor, "b c hs
     On a CPU, channels last, torch moves one number at a time; a strided copy for each of the s² values moves rows.
     Unshuffling, which is also the gradient, gains at any number of channels.
     """
-    if not _is_eager(x):
+    if not _pays(x):
         return F.pixel_shuffle(x, factor)
     return _Moved.apply(x, factor, _joined, _parted)  # pyright: ignore[reportReturnType]
 
 
 def unshuffle(x: Float[Tensor, "b c hs ws"], factor: int) -> Float[Tensor, "b css h w"]:
     """Return `x` with each s·s block of pixels as s² channels, as `F.pixel_unshuffle` does; see `shuffle`."""
-    if not _is_eager(x):
+    if not _pays(x):
         return F.pixel_unshuffle(x, factor)
     return _Moved.apply(x, factor, _parted, _joined)  # pyright: ignore[reportReturnType]
 
@@ -70,12 +72,6 @@ def _parted(x: Tensor, factor: int) -> Tensor:
     return out.permute(0, 3, 1, 2)
 
 
-def _is_eager(x: Tensor) -> bool:
-    """Say whether copies pay: on a CPU, channels last, in plain PyTorch; compilers and exports know the shuffle."""
-    return (
-        x.is_cpu
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and not torch.compiler.is_compiling()
-        and not torch.compiler.is_exporting()
-        and not torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
-    )
+def _pays(x: Tensor) -> bool:
+    """Say whether copies pay: they do channels last."""
+    return is_eager(x) and x.is_contiguous(memory_format=torch.channels_last)

@@ -10,25 +10,25 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Generic, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from hfir.blocks.moe import Routing
 from hfir.config import HFIRConfig
 from hfir.losses import PIXEL_LOSSES, routing_loss, routing_supervision
 from hfir.model import HydraFusionIR, build_model
+from search.evaluation.flat import FlatTraining
 from search.evaluation.plan import ProxyPlan
 from search.evaluation.quality import Quality, mean_quality, score
 from search.evaluation.routing import expert_use
 from search.evaluation.scalars import Scalars
 from search.evaluation.trainable import M, Searched, Trainable, build_copy, restored_by
-from search.evaluation.turns import training_step
+from search.evaluation.turns import Steps
 from search.files import replace_file
 from search.tasks.pairs import Pair, TaskData
 from search.tasks.patches import Batch, PatchSampler
@@ -77,10 +77,7 @@ class Training(Generic[M]):
             torch.manual_seed(seed)
             model = network.build()
         self.model: M = model.to(self.device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=plan.learning_rate, betas=BETAS, weight_decay=0.0, fused=True
-        )
-        self.average = [p.detach().clone() for p in self.model.parameters()]
+        self._descent = FlatTraining(self.model, lr=plan.learning_rate, betas=BETAS, clip=GRADIENT_CLIP)
         self.step = 0
         self.elapsed_s = 0.0
         self._patches = PatchSampler(data, plan.patch_px, plan.batch, plan.data_seed)
@@ -99,21 +96,22 @@ class Training(Generic[M]):
         self.model.train()
         start, first = time.perf_counter(), self.step
         losses: list[Tensor] = []
-        while self.step < step:
-            with training_step():
-                losses.append(self._train_step())
-            self.step += 1
-            if on_step is not None:
-                on_step(self.step, losses[-1], self.optimiser.param_groups[0]["lr"])
-            if self.step % 50 == 0 or self.step == step:
-                self._check_finite(losses[-1])
+        with Steps() as steps:
+            while self.step < step:
+                with steps.turn():
+                    losses.append(self._train_step())
+                self.step += 1
+                if on_step is not None:
+                    on_step(self.step, losses[-1], self._descent.rate)
+                if self.step % 50 == 0 or self.step == step:
+                    self._check_finite(losses[-1])
         self.elapsed_s += time.perf_counter() - start
         tail = losses[-max(1, (step - first) // TAIL) :]
         return float(torch.stack(tail).mean()) if tail else float("nan")
 
     def deployed(self) -> M:
         """Return the averaged weights in deploy form, ready to restore images."""
-        deployed = self.network.deployed(self.model, self.average)
+        deployed = self.network.deployed(self.model, self._descent.average)
         return deployed.eval().to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def validate(self) -> Validation:
@@ -124,8 +122,7 @@ class Training(Generic[M]):
         """Return everything that going on needs, as tensors and plain values."""
         return {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
+            **self._descent.state(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
         }
@@ -133,30 +130,22 @@ class Training(Generic[M]):
     def resume(self, state: dict[str, Any]) -> None:
         """Take up a training from what `state` returned."""
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.average = state["average"]
+        self._descent.resume(state)
         self.step, self.elapsed_s = state["step"], state["elapsed_s"]
 
     def _train_step(self) -> Tensor:
         batch = self._batch()
         degraded, clean = batch.degraded.to(self.device), batch.clean.to(self.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._rate()
         labels = None if batch.labels is None else batch.labels.to(self.device)
-        with torch.random.fork_rng(devices=[]):  # routers may draw noise: from the step alone, so that it can resume
-            torch.manual_seed(self.plan.data_seed + self.step)
+        with drawing_from(self.plan.data_seed + self.step, self.device):  # routers may draw noise
             restored, routings = restored_by(self.model, degraded, labels)
         pixel_loss = PIXEL_LOSSES[self.plan.loss](restored, clean)
         router_loss = routing_loss(routings)
         if labels is not None and self.plan.routing_supervision > 0:
             taught = routing_supervision(routings, labels)
             router_loss = router_loss + self.plan.routing_supervision * taught
-        self.optimiser.zero_grad(set_to_none=True)
-        (pixel_loss + router_loss).backward()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), GRADIENT_CLIP, foreach=True)
-        self.optimiser.step()
-        decay = min(EMA_LIMIT, (1 + self.step) / (10 + self.step))
-        get_ema_multi_avg_fn(decay)(self.average, list(self.model.parameters()), None)
+        self._descent.rate = self._rate()
+        self._descent.step(pixel_loss + router_loss, decay=min(EMA_LIMIT, (1 + self.step) / (10 + self.step)))
         return pixel_loss.detach()
 
     def _batch(self) -> Batch:
@@ -177,6 +166,22 @@ class Training(Generic[M]):
                 f"the loss is {float(loss):.4g} at step {self.step} with learning_rate = "
                 f"{self.plan.learning_rate:g}; it must be finite and at most {EXPLODED:g}. Lower proxy.learning_rate."
             )
+
+
+@contextmanager
+def drawing_from(seed: int, device: torch.device) -> Iterator[None]:
+    """Have torch draw from a seed meanwhile, on the CPU and a device; the CPU goes on as if it had not.
+
+    `torch.random.fork_rng` and `torch.manual_seed` do the same in a hundred times as long.
+    """
+    generator, before = torch.default_generator, torch.default_generator.get_state()
+    generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.manual_seed_all(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(before)
 
 
 class ProxyTraining(Training[HydraFusionIR]):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -51,17 +51,35 @@ def measuring() -> Iterator[None]:
             _measuring_here = False
 
 
-@contextmanager
-def training_step() -> Iterator[None]:
-    """Take one training step when nobody measures on this machine; costs some 20 µs where nobody does."""
-    if fcntl is None:
+class Steps:
+    """The training steps of one training, each taken when nobody measures on this machine.
+
+    Used as a context; the locks' files stay open meanwhile, so that a step costs some 10 µs where nobody measures.
+    """
+
+    def __enter__(self) -> Steps:
+        """Open the locks."""
+        with ExitStack() as opened:
+            if fcntl is not None:
+                self._gate, self._floor = (opened.enter_context(_lock_file(n).open("ab")) for n in ("gate", "floor"))
+            self._opened = opened.pop_all()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Close the locks, and with them give up a step that was cut short."""
+        self._opened.close()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Take one step."""
+        if fcntl is None:
+            yield
+            return
+        fcntl.flock(self._gate, fcntl.LOCK_SH)
+        fcntl.flock(self._floor, fcntl.LOCK_SH)
+        fcntl.flock(self._gate, fcntl.LOCK_UN)
         yield
-        return
-    with _lock_file("gate").open("ab") as gate, _lock_file("floor").open("ab") as floor:
-        fcntl.flock(gate, fcntl.LOCK_SH)
-        fcntl.flock(floor, fcntl.LOCK_SH)
-        fcntl.flock(gate, fcntl.LOCK_UN)
-        yield
+        fcntl.flock(self._floor, fcntl.LOCK_UN)
 
 
 def _wait_for_steps(floor: IO[bytes]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.prelu import PReLU
 from search.references.parts import on_base
 
 DECONVOLUTION_STD = 0.001
@@ -56,4 +57,4 @@ def _layers(in_channels: int, d: int, s: int, m: int) -> Iterator[nn.Module]:
         layer = nn.Conv2d(channels, features, side, padding=side // 2)
         nn.init.kaiming_normal_(layer.weight, a=0.25)  # 0.25: the slope that PReLU starts with
         yield layer
-        yield nn.PReLU(features)
+        yield PReLU(features)

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from hfir.blocks.conv import ToPixels
 from hfir.blocks.folding import Foldable
+from hfir.blocks.prelu import PReLU
 from hfir.blocks.shuffling import shuffle
 
 EDGE_FILTERS = {
@@ -47,7 +49,7 @@ class RepStack(nn.Module):
         sizes = [(in_channels, width), *[(width, width)] * depth]
         layers: list[nn.Module] = []
         for channels, features in sizes:
-            layers += [RepConv(channels, features, expansion), nn.PReLU(features)]
+            layers += [RepConv(channels, features, expansion), PReLU(features)]
         self.body = nn.Sequential(*layers, RepConv(width, in_channels * upscale**2, expansion))
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hs ws"]:
@@ -113,7 +115,7 @@ class RepConv(Foldable):
 def _plain(rep: RepConv) -> nn.Conv2d:
     """Return the equivalent plain convolution."""
     weight = rep.full.weight
-    plain = nn.Conv2d(weight.shape[1], weight.shape[0], 3, padding=1, device=weight.device, dtype=weight.dtype)
+    plain = ToPixels(weight.shape[1], weight.shape[0]).to(weight)
     plain.load_state_dict(rep.folded())
     return plain
 

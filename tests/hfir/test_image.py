@@ -80,3 +80,27 @@ def test_the_head_starts_without_a_checkerboard(image, upscale: int):
     assert torch.equal(blocks, blocks[:, :, :, :1, :, :1].expand_as(blocks))
     assert y[:, 0].std() > 0
     assert not torch.allclose(y[:, 0], y[:, 1])
+
+
+@pytest.mark.parametrize(("channels", "upscale", "run"), [(3, 1, 3), (3, 2, 16), (3, 3, 32), (3, 4, 48), (1, 2, 4)])
+def test_the_head_fills_up_output_channels_where_nothing_is_learnt(channels: int, upscale: int, run: int):
+    head = Head(8, channels, upscale).to(memory_format=torch.channels_last)
+    torch.nn.init.normal_(head.conv.weight)
+    x = torch.randn(1, 8, 20, 13).contiguous(memory_format=torch.channels_last)
+    learning = head(x)
+    with torch.inference_mode():
+        deployed = head(x)
+    assert torch.equal(deployed, learning)
+    assert deployed.stride(3) == run, "numbers from one pixel to the next"
+    assert learning.stride(3) == channels * upscale**2
+
+
+def test_filled_up_channels_are_neither_counted_nor_exported():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        Head(8, 3, 2)(torch.empty(1, 8, 10, 10))
+    assert counter.get_total_flops() == 2 * 100 * 9 * 8 * 12
+    with torch.no_grad():
+        exported = torch.export.export(Head(8, 3, 2), (torch.rand(1, 8, 10, 10),))
+    assert not [node for node in exported.graph.nodes if "pad" in str(node.target)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from search.evaluation import turns
-from search.evaluation.turns import measuring, training_step
+from search.evaluation.turns import Steps, measuring
 
 fcntl = pytest.importorskip("fcntl", reason="turns are taken by POSIX locks")
 
@@ -24,7 +24,7 @@ def hold(how: str, pipe: Connection) -> None:
     """Hold a turn from when told until told to let go; say when it is held."""
     pipe.send("up")
     pipe.recv()
-    with measuring() if how == "measuring" else training_step():
+    with Steps() as steps, measuring() if how == "measuring" else steps.turn():
         pipe.send("held")
         pipe.recv()
 
@@ -95,8 +95,29 @@ def test_waiting_is_said(caplog: pytest.LogCaptureFixture):
 def test_a_measurement_within_a_measurement_does_not_wait_for_itself():
     with measuring(), measuring():
         pass
-    with training_step():
+    with Steps() as steps, steps.turn():
         pass
+
+
+def test_measurements_come_between_the_steps_of_a_training():
+    other = Other("measuring", waits=True)
+    with Steps() as steps:
+        with steps.turn():
+            other.start()
+            assert not other.pipe.poll(0.3)
+        other.wait()
+        other.let_go()
+        with steps.turn():
+            pass
+
+
+def test_a_step_that_fails_is_over():
+    other = Other("measuring", waits=True)
+    with pytest.raises(ValueError, match="diverged"), Steps() as steps, steps.turn():
+        raise ValueError("diverged")
+    other.start()
+    other.wait()
+    other.let_go()
 
 
 def test_a_trainer_that_is_halted_does_not_halt_a_measurement(monkeypatch, caplog):
