@@ -1,11 +1,12 @@
 """The proxy's training beside a plain PyTorch loop, and how near it comes to the machine's peak.
 
 python benchmarks/proxy_speed.py [results/reference/efficient/presets/*] [--steps 200] [--turns 3]
+python benchmarks/proxy_speed.py --steps 40 --turns 15    # on a restless host: the turns of a pair lie seconds apart
 
 For each network, in turns on one thread: `--steps` steps of the proxy (patches, optimiser, averaged weights), and as
 many of the plain loop of `baseline_optuna.py` (DataLoader, channels first, AdamW, cosine rate). Patches a second, the
-ratio of the medians, PSNR-Y after the last turn of each, and the share of the machine's peak: 3 x 2 x MACs of the
-forward pass in training form over the time, held against a 1024 x 1024 matrix product on the same thread.
+median of the turns' ratios, PSNR-Y after the last turn of each, and the share of the machine's peak: 3 x 2 x MACs of
+the forward pass in training form over the time, held against a 1024 x 1024 matrix product on the same thread.
 """
 
 import argparse
@@ -71,9 +72,10 @@ def compare(folder: Path, experiment: Experiment, turns: int) -> None:
         plain_db = psnr_y(fuse(model).eval(), data)
     patches = steps * plan.proxy.batch
     fast, slow = statistics.median(ours), statistics.median(plain)
+    ratio = statistics.median(b / a for a, b in zip(ours, plain, strict=True))
     gflops = 6 * train_macs_g(config, experiment) * steps / fast
     print(
-        f"{folder.name:12s} {patches / fast:8.0f} {patches / slow:8.0f} {slow / fast:6.2f} "
+        f"{folder.name:12s} {patches / fast:8.0f} {patches / slow:8.0f} {ratio:6.2f} "
         f"{ours_db:7.2f} {plain_db:7.2f} {gflops:7.1f} {gflops / peak_gflops():6.1%}",
         flush=True,
     )

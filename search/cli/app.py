@@ -121,7 +121,7 @@ def run(
 
     Leaves presets with weights and card; `hfir-search presets RUN` adds ONNX files.
     """
-    with _exit_codes():
+    with _exit_codes(goes_on=True):
         from search.cli.running import run_experiment
 
         run_experiment(
@@ -183,7 +183,7 @@ def calibrate(
     Trains a sample of the space through all rungs and says how each rung agrees with the last, beside what counting
     parameters achieves; fits a predictor that promotions can rank by, and recommends rungs. Takes as long as a run.
     """
-    with _exit_codes():
+    with _exit_codes(goes_on=True):
         from search.cli.calibrating import calibrate_experiment
 
         calibrate_experiment(
@@ -242,7 +242,7 @@ def train(
     as_json: JsonOption = False,
 ) -> None:
     """Train a chosen network fully, from its proxy weights. Goes on where it was stopped."""
-    with _exit_codes():
+    with _exit_codes(goes_on=True):
         deadline = None if time_budget is None else time.monotonic() + _seconds(time_budget)
         named = {"steps": steps, "precision": precision, "task.data": data, "task.kind": task}
         from search.cli.training import train_network
@@ -539,7 +539,7 @@ def restore(
 ) -> None:
     """Restore or enlarge pictures by a trained network, tile by tile. What is there already stays."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which measures memory, keeps still
-    with _exit_codes():
+    with _exit_codes(goes_on=True):
         from search.cli.restoring import restore_files
 
         restore_files(
@@ -768,8 +768,12 @@ def main() -> None:
 
 
 @contextmanager
-def _exit_codes() -> Iterator[None]:
-    """Turn errors into one message and the documented exit code; SIGTERM is taken like Ctrl-C."""
+def _exit_codes(*, goes_on: bool = False) -> Iterator[None]:
+    """Turn errors into one message and the documented exit code; SIGTERM is taken like Ctrl-C.
+
+    Args:
+        goes_on: Whether the command, given again, goes on from where it was interrupted.
+    """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
@@ -782,7 +786,8 @@ def _exit_codes() -> Iterator[None]:
             raise
         _end(f"{error.filename or 'a file'}: cannot be written ({error.strerror}). Make room, then try again.", 1)
     except KeyboardInterrupt:
-        _end("interrupted; everything finished so far is kept. The same command goes on from here.", 130)
+        kept = "; everything finished so far is kept. The same command goes on from here." if goes_on else "."
+        _end(f"interrupted{kept}", 130)
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -138,7 +138,8 @@ def _rows(cost: Cost) -> list[tuple[str, str, str]]:
     if cost.latency is not None:
         at = cost.latency
         mark = "?" if at.doubt else ""
-        interval = f"95 % interval {at.low_ms:.2f} to {at.high_ms:.2f}, {at.repeats} passes"
+        share = "95 % interval" if at.trusted else "middle 80 % of its blocks"
+        interval = f"{share} {at.low_ms:.2f} to {at.high_ms:.2f}, {at.repeats} passes"
         rows.append(("latency (ms)", f"{at.median_ms:.2f}{mark}", interval))
         rows.append(("", "", f"input {at.at}, {at.runtime}, {at.device}, threads {at.threads}"))
         rows.append(("", "", at.host))

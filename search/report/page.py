@@ -260,7 +260,7 @@ def _gain(study: Study, trial: Trial, quality: str) -> str:
 
 
 def _cost(trial: Trial, cost: str) -> str:
-    """Return a cost with its unit; a latency with the 95 % interval of its median."""
+    """Return a cost with its unit; a latency with its interval."""
     latency = None if trial.cost is None else trial.cost.latency
     text = _with_unit(cost, trial.value(cost))
     if cost != "latency_ms" or latency is None:

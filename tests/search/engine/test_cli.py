@@ -303,6 +303,16 @@ def test_an_interrupted_run_exits_with_130_and_keeps_what_it_has(
     assert measured(read_study(folder)) >= 2
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_what_is_interrupted_says_that_it_goes_on_only_where_it_does(goes_on: bool, capsys: pytest.CaptureFixture[str]):
+    from search.cli.app import _exit_codes
+
+    with pytest.raises(SystemExit) as ended, _exit_codes(goes_on=goes_on):
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert ("The same command goes on" in capsys.readouterr().err) is goes_on
+
+
 def test_a_time_budget_pauses_and_the_same_command_goes_on(longer: tuple[object, ...], unstopped: Path, tmp_path: Path):
     folder = tmp_path / "run"
     paused = call(*longer, "--out", folder, "--time-budget", "1s")
