@@ -105,6 +105,7 @@ def test_measurements_come_between_the_steps_of_a_training():
         with steps.turn():
             other.start()
             assert not other.pipe.poll(0.3)
+        assert other.pipe.poll(turns.STEP_LIMIT_S / 2), "it does not wait for a step that is over"
         other.wait()
         other.let_go()
         with steps.turn():
@@ -116,6 +117,7 @@ def test_a_step_that_fails_is_over():
     with pytest.raises(ValueError, match="diverged"), Steps() as steps, steps.turn():
         raise ValueError("diverged")
     other.start()
+    assert other.pipe.poll(turns.STEP_LIMIT_S / 2)
     other.wait()
     other.let_go()
 
