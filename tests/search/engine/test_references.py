@@ -50,7 +50,7 @@ RUNGS = (2, 4, 6)
 STACK = "{name: stack, network: rep_stack, args: {width: 4, depth: 1}}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # a process may come back to this file, and imports engine_nets once
 def beside(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Experiment]:
     """Return a loader of the tiny experiment with references, from one folder with networks of the user's."""
     folder = tmp_path_factory.mktemp("beside")
