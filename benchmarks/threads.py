@@ -11,53 +11,18 @@ there are cores. OpenMP's waiting threads sleep, as in workers (`OMP_WAIT_POLICY
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import statistics
-import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from ruamel.yaml import YAML
+from throughput import steps_per_s
 
 from hfir import HFIRConfig
-from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
-from search.evaluation.jobs import start_worker
-from search.evaluation.proxy import ProxyTraining
 from search.executors import WORKER_ENVIRONMENT
 from search.experiment import load_experiment
-
-
-def steps_per_s(config: HFIRConfig, processes: int, threads: int, seconds: float) -> float:
-    """Return the training steps a second of so many processes together, with so many threads each."""
-    spawn = multiprocessing.get_context("spawn")
-    ready, rates = spawn.Barrier(processes), spawn.Queue()
-    given = (config, threads, ready, rates, seconds)
-    started = [spawn.Process(target=_train, args=given) for _ in range(processes)]
-    os.environ["OMP_NUM_THREADS"] = str(threads)
-    for process in started:
-        process.start()
-    total = sum(rates.get() for _ in started)
-    for process in started:
-        process.join()
-    return total
-
-
-def _train(config: HFIRConfig, threads: int, ready: Any, rates: Any, seconds: float) -> None:
-    """Train one network, and put the steps a second."""
-    start_worker()
-    torch.set_num_threads(threads)
-    plan = load_experiment("efficient").evaluation_plan()
-    training = ProxyTraining(config, plan.proxy, task_data(plan.task), 0)
-    training.run_to(5)
-    ready.wait()
-    first, begun = training.step, time.perf_counter()
-    while time.perf_counter() - begun < seconds:
-        training.run_to(training.step + 1)
-    rates.put((training.step - first) / (time.perf_counter() - begun))
 
 
 def main() -> None:
@@ -72,13 +37,17 @@ def main() -> None:
     os.environ.update(WORKER_ENVIRONMENT | {"OMP_WAIT_POLICY": args.wait})
     if args.wait == "ACTIVE":
         os.environ.pop("KMP_BLOCKTIME", None)
+    experiment = load_experiment("efficient")
     several = [threads for threads in range(2, args.cores + 1) if args.cores % threads == 0]
     ways = [(args.cores, 1), (1, 1), *((args.cores // t, t) for t in several), *((1, t) for t in several)]
     print(f"{host_name()}, {args.cores} cores, OMP_WAIT_POLICY={args.wait}")
     for folder in args.presets or sorted(Path("results/reference/efficient/presets").iterdir()):
         deployed = HFIRConfig.from_dict(YAML(typ="safe").load(folder / "preset.yaml")["config"])
         config = replace(deployed, fused=False)  # candidates train unfolded
-        turns = [{(n, t): steps_per_s(config, n, t, args.seconds) for n, t in ways} for _ in range(args.turns)]
+        turns = [
+            {(n, t): steps_per_s(experiment, n, args.seconds, config=config, threads=t) for n, t in ways}
+            for _ in range(args.turns)
+        ]
         print(f"{folder.name}: {statistics.median(t[ways[0]] for t in turns):.1f} steps/s by {args.cores} × 1 thread")
         for t in several:
             filled = statistics.median(turn[args.cores // t, t] / turn[ways[0]] for turn in turns)

@@ -29,6 +29,8 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hfir import ConfigError, HFIRConfig
 from search.evaluation.evaluator import task_data
 from search.evaluation.jobs import ProxyEvaluator, start_worker
@@ -124,11 +126,23 @@ def measure(experiment: Experiment, workers: int) -> dict[str, float]:
     }
 
 
-def steps_per_s(experiment: Experiment, processes: int, seconds: float) -> float:
-    """Return the training steps a second of so many processes together that do nothing else."""
+def steps_per_s(
+    experiment: Experiment, processes: int, seconds: float, *, config: HFIRConfig | None = None, threads: int = 1
+) -> float:
+    """Return the training steps a second of so many processes together that do nothing else.
+
+    Args:
+        experiment: Says how to train.
+        processes: How many.
+        seconds: For how long.
+        config: What each trains; by default the first network that the space gives.
+        threads: Of each.
+    """
     spawn = multiprocessing.get_context("spawn")
     ready, rates = spawn.Barrier(processes), spawn.Queue()
-    started = [spawn.Process(target=_train_alone, args=(experiment, ready, rates, seconds)) for _ in range(processes)]
+    config = config or next(filter(None, (_legal(experiment, seed) for seed in range(100))))
+    given = (experiment, config, threads, ready, rates, seconds)
+    started = [spawn.Process(target=_train_alone, args=given) for _ in range(processes)]
     for process in started:
         process.start()
     total = sum(rates.get() for _ in started)
@@ -137,11 +151,13 @@ def steps_per_s(experiment: Experiment, processes: int, seconds: float) -> float
     return total
 
 
-def _train_alone(experiment: Experiment, ready: Any, rates: Any, seconds: float) -> None:
-    """Train the first network that the space gives, and put the steps a second."""
+def _train_alone(
+    experiment: Experiment, config: HFIRConfig, threads: int, ready: Any, rates: Any, seconds: float
+) -> None:
+    """Train one network, and put the steps a second."""
     start_worker()
+    torch.set_num_threads(threads)
     plan = experiment.evaluation_plan()
-    config = next(filter(None, (_legal(experiment, seed) for seed in range(100))))
     training = ProxyTraining(config, plan.proxy, task_data(plan.task), 0)
     training.run_to(5)
     ready.wait()
