@@ -1,21 +1,118 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Files and folders: write a file whole, walk a folder once, show a path as text."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a write says where the disk, a quota or a limit on files is full."""
+"""Error numbers of a full disk, quota or file size limit."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
-    """Write a file under another name beside it, then put it in its place at once; return its path."""
-    partial = path.with_name(f"{path.name}.part")
+    """Write a file atomically: to a temporary name in the same folder, to the disk, then renamed; return its path.
+
+    The temporary name is unique, so that several processes may write the same file: the last one wins. It is short,
+    so that any name that the file system allows can be written.
+
+    Args:
+        path: The file to create or replace.
+        write: Writes the content to the path that it is given.
+
+    Raises:
+        OSError: If the file cannot be written. The temporary file is deleted.
+    """
+    partial = temporary_name(path)
     try:
         write(partial)
+        _flush_to_disk(partial)
+        return partial.replace(path)
     except BaseException:
-        partial.unlink(missing_ok=True)  # half a file is of no use, and takes room on a disk that may be full
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise
-    return partial.replace(path)
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a new hidden name in the folder of a file."""
+    return path.with_name(f".{secrets.token_hex(6)}.part")
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def shown(path: os.PathLike[str] | str) -> str:
+    r"""Return a path as printable text: bytes that are not UTF-8 and control characters as `\xdf`."""
+    text = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@dataclass(slots=True)
+class FolderWalk:
+    """The files below a folder, hidden ones left out; each real folder is entered once, so links cannot loop.
+
+    Args:
+        folder: Where to start.
+        recursive: Enter subfolders too.
+        leave_out: Folders that are not entered, such as the one with the results.
+
+    Attributes:
+        skipped: Folders and files that could not be read, with the reason, in one line each. Complete after the walk.
+
+    Raises:
+        OSError: On iteration, if the first folder itself cannot be read.
+    """
+
+    folder: Path
+    recursive: bool = False
+    leave_out: tuple[Path, ...] = ()
+    skipped: list[tuple[Path, str]] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield files in order of their names, the files of a folder before its subfolders."""
+        entered = {_identity(path) for path in self.leave_out if path.is_dir()}
+        entered.discard(_identity(self.folder))
+        yield from self._below(self.folder, entered)
+
+    def _below(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+        entered.add(_identity(folder))
+        with os.scandir(folder) as entries:
+            found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        subfolders: list[Path] = []
+        for entry in found:
+            path = folder / entry.name
+            try:
+                if entry.is_dir():
+                    subfolders.append(path)
+                elif entry.is_file():
+                    yield path
+                elif entry.is_symlink():
+                    self.skipped.append((path, "the link points to nothing"))
+            except OSError as error:
+                self.skipped.append((path, error.strerror or str(error)))
+        if self.recursive:
+            for path in subfolders:
+                yield from self._enter(path, entered)
+
+    def _enter(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+        try:
+            if _identity(folder) in entered:
+                return
+            yield from self._below(folder, entered)
+        except OSError as error:
+            self.skipped.append((folder, error.strerror or str(error)))
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    status = folder.stat()
+    return status.st_dev, status.st_ino
