@@ -29,8 +29,12 @@ types:
 imports:
     lint-imports
 
-# Tests, one process a core
+# Tests but for the slow ones, one process a core
 test *args='-n auto --dist worksteal':
+    python -m pytest -m "not slow" {{args}}
+
+# All tests, one process a core
+test-all *args='-n auto --dist worksteal':
     python -m pytest {{args}}
 
 # The main job in its smallest honest form, in a folder of its own

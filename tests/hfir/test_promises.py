@@ -1,41 +1,83 @@
 """The four verifications of the architecture, over networks drawn from every option that there is.
 
-Each number stands for one network; what is drawn must cover every option (the last tests see to that), so that a new
-option is verified as soon as a space can name it.
+Each number is one network. The default run takes a dozen networks that cover every choice of every option and most
+pairs of choices, chosen anew when a space can name a new option; the slow run adds networks drawn at random.
 """
 
 import dataclasses
-from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
 
-from hfir import EXPERT_NAMES, HFIRConfig, MoEConfig, fuse
+from hfir import EXPERT_NAMES, ConfigError, HFIRConfig, MoEConfig, fuse
 from hfir.blocks.gating import Gate
 from search.experiment import load_experiment
 from search.experiment.table import DIMENSIONS
 
-WIDE = Path(__file__).parents[1] / "assets" / "wide.yaml"
-NUMBERS = range(108)
+WIDE = load_experiment(str(Path(__file__).parents[1] / "assets" / "wide.yaml"))
 SIDES = (1, 3, 8, 16, 19, 33)
+CANDIDATES = 150
+"""Draws among which a small covering set is looked for."""
 
-each_network = pytest.mark.parametrize("number", NUMBERS)
+Choice = tuple[str, object]
+
+
+def legal_draws(count: int) -> dict[int, set[Choice]]:
+    """Return the choices of each legal network among so many draws, by seed."""
+    found: dict[int, set[Choice]] = {}
+    for seed in range(count):
+        genotype = WIDE.space.sample(seed)
+        try:
+            config = WIDE.decode(genotype)
+        except ConfigError:
+            continue
+        facts = {(fact, getattr(config, fact)) for fact in ("supports_fp16", "has_global_path")}
+        found[seed] = facts | {(name.split(".")[0], value) for name, value in genotype.values.items()}
+    return found
+
+
+def covering(draws: dict[int, set[Choice]], size: int) -> list[int]:
+    """Choose seeds greedily: first by the choices that are new, then by the pairs of choices that are new."""
+    pairs = {seed: set(combinations(sorted(choices, key=str), 2)) for seed, choices in draws.items()}
+    chosen: list[int] = []
+    choices_left, pairs_left = set().union(*draws.values()), set().union(*pairs.values())
+    while choices_left or len(chosen) < size:
+        best = max(draws, key=lambda seed: (len(draws[seed] & choices_left), len(pairs[seed] & pairs_left)))
+        chosen.append(best)
+        choices_left -= draws[best]
+        pairs_left -= pairs[best]
+    return chosen
+
+
+DRAWS = legal_draws(CANDIDATES)
+COVERING = covering(DRAWS, 12)
+"""Twelve at least, so that each scale meets each number of channels."""
+OTHERS = [seed for seed in DRAWS if seed not in COVERING][:36]
+NUMBERS = [*COVERING, *OTHERS]
+
+each_network = pytest.mark.parametrize(
+    "number", [*COVERING, *(pytest.param(seed, marks=pytest.mark.slow) for seed in OTHERS)]
+)
 
 
 @pytest.fixture(scope="module")
-def wide(draw_from):
-    """The network that a number stands for, with scales and channels in turn."""
-    draw = draw_from(load_experiment(str(WIDE)))
+def wide():
+    """Return the network of a number, with scales and channels in turn."""
+    places = {number: place for place, number in enumerate(NUMBERS)}
     return lambda number: dataclasses.replace(
-        draw(number), upscale=(1, 2, 3, 4)[number % 4], in_channels=(3, 1, 4)[number % 3]
+        WIDE.decode(WIDE.space.sample(number)),
+        upscale=(1, 2, 3, 4)[places[number] % 4],
+        in_channels=(3, 1, 4)[places[number] % 3],
     )
 
 
 @each_network
 def test_shapes_keep_their_contract(wide, built, image, number: int):
     config = wide(number)
-    h, w = SIDES[number % len(SIDES)], SIDES[number // len(SIDES) % len(SIDES)]
+    place = NUMBERS.index(number)
+    h, w = SIDES[place % len(SIDES)], SIDES[(place // 2 + 3) % len(SIDES)]
     model = built(config, number)
     with torch.no_grad():
         y = model(image(2, config.in_channels, h, w, seed=number))
@@ -109,23 +151,21 @@ def test_every_parameter_learns(wide, built, image, number: int):
     assert not idle
 
 
-def test_what_is_drawn_covers_every_choice_of_every_option(draw_from):
-    experiment = load_experiment(str(WIDE))
-    seen: Counter[tuple[str, object]] = Counter()
-    for number in NUMBERS:
-        genotype = experiment.space.sample(draw_from.seed_of(experiment, number))
-        seen.update((name.split(".")[0], value) for name, value in genotype.values.items())
-    named = {p.name.split(".")[0]: p.choices for p in experiment.space.parameters}
+def test_the_default_networks_cover_every_choice_of_every_option():
+    seen = set().union(*(DRAWS[number] for number in COVERING))
+    named = {p.name.split(".")[0]: p.choices for p in WIDE.space.parameters}
     assert set(DIMENSIONS) - set(named) == set()
     assert all(len(choices) > 1 for choices in named.values())
-    missing = [(name, value) for name, choices in named.items() for value in choices if not seen[name, value]]
-    assert missing == []
+    assert [(name, value) for name, choices in named.items() for value in choices if (name, value) not in seen] == []
+    assert {(fact, is_so) for fact in ("supports_fp16", "has_global_path") for is_so in (True, False)} <= seen
 
 
-def test_both_precisions_and_both_kinds_of_tiles_are_drawn(wide):
-    configs = [wide(number) for number in NUMBERS]
-    for fact in ("supports_fp16", "has_global_path"):
-        assert len({getattr(config, fact) for config in configs}) == 2
+def test_the_default_networks_cover_most_pairs_of_choices():
+    def pairs(numbers):
+        return {pair for number in numbers for pair in combinations(sorted(DRAWS[number], key=str), 2)}
+
+    assert len(pairs(COVERING)) > 0.6 * len(pairs(DRAWS))
+    assert len(COVERING) <= 16
 
 
 def test_experts_have_names():
