@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome, ProcessExecutor
@@ -73,14 +75,15 @@ def test_an_idle_worker_promotes_ahead_of_a_straggler(tiny: Tiny, search_in: Sea
     assert study.in_state(TrialState.COMPLETE)
 
 
+@pytest.mark.slow
 def test_without_the_option_a_rung_is_finished_first(tiny: Tiny, search_in: Search):
     _, log = ended(tiny, search_in, Impatient, Rules())
     assert all(rung == 0 for _, rung in log[: log.index((0, 0))])
 
 
-def test_no_more_than_the_share_goes_on_ahead(tiny: Tiny, search_in: Search, store_of, tmp_path):
-    experiment = tiny("search.trials=4", "search.generation=4", "space.levels=1")
-    whole = search_in(experiment, "run")
+def test_no_more_than_the_share_goes_on_ahead(tiny: Tiny, copy_of: Search, store_of, tmp_path):
+    changes = ("search.trials=4", "search.generation=4", "space.levels=1")
+    experiment, whole = tiny(*changes), copy_of("run", *changes)
     store = store_of(experiment, tmp_path / "run")
     director = Director(experiment, store, rules=AHEAD)
     reached = [t for t in whole.trials if t.measurements]
