@@ -15,14 +15,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from click.testing import Result
 
 from search import load_run
-from search.cli import running
+from search.cli import checking, running
 from search.evaluation.made_up import MARK, SWITCH
+from search.feasibility import Feasibility, check_feasibility
 from search.store import JOURNAL, hold, is_held, read_study
 from search.types import Study, TrialState
 
@@ -165,20 +167,24 @@ def test_a_run_is_compared_with_a_copy_of_itself(finished: Path, tmp_path: Path,
 
 @pytest.mark.usefixtures("measured_figures")
 def test_quiet_prints_nothing_and_json_prints_only_json(finished: Path, tiny_file: Path, call: Call):
-    quiet = processed("run", tiny_file, "--out", finished, "--quiet", measured=True)
-    assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
+    quiet = call("run", tiny_file, "--out", finished, "--quiet")
+    assert (quiet.exit_code, quiet.stdout, quiet.stderr) == (0, "", "")
     as_json = json.loads(call("run", tiny_file, "--out", finished, "--json", "--quiet").stdout)
     assert as_json["finished"] is True
 
 
-def test_check_says_what_to_expect(tiny_file: Path, call: Call):
-    from search.experiment import load_experiment
-    from search.feasibility import check_feasibility
+def test_check_says_what_to_expect(tiny_file: Path, call: Call, monkeypatch: pytest.MonkeyPatch):
+    seen: list[Feasibility] = []
 
+    def kept(*arguments: Any, **options: Any) -> Feasibility:
+        seen.append(check_feasibility(*arguments, **options))
+        return seen[0]
+
+    monkeypatch.setattr(checking, "check_feasibility", kept)
     answer = call("check", tiny_file)
     assert answer.exit_code == 0, answer.stderr
     assert re.search(r"points of the space, exactly\s+48\b", answer.stdout)
-    found = dataclasses.asdict(check_feasibility(load_experiment(tiny_file), workers=2))
+    found = dataclasses.asdict(seen[0])
     assert found["size"] == 2 * 2 * 2 * (1 + 2 * 1) * (1 + 1)
     assert found["legal"] == found["probed"]
     assert found["within"]["params_m"][1] == found["legal"]
@@ -238,13 +244,16 @@ def test_data_that_is_not_there_is_wrong_input(
     assert "Traceback" not in answer.stderr
 
 
-def test_a_strangers_search_module_in_the_current_folder_is_not_picked_up(tiny_file: Path, tmp_path: Path):
+def test_a_run_is_quiet_but_for_made_up_figures_and_picks_up_no_strangers_module(tiny_file: Path, tmp_path: Path):
     (tmp_path / "search.py").write_text("raise SystemExit('the wrong search')")
     (tmp_path / "hfir.py").write_text("raise SystemExit('the wrong hfir')")
-    answer = processed("run", tiny_file, "--trials", 1, "--workers", 1, "--out", tmp_path / "run", cwd=tmp_path)
-    assert answer.returncode == 0, answer.stderr
-    assert f"peak memory are {MARK} by {os.environ[SWITCH]}, not measured" in answer.stderr
-    assert f"{MARK} by {os.environ[SWITCH]}" in (tmp_path / "run" / "run.log").read_text()
+    options = ("--trials", 1, "--workers", 1, "--quiet", "--out", tmp_path / "run")
+    answer = processed("run", tiny_file, *options, cwd=tmp_path)
+    assert (answer.returncode, answer.stdout) == (0, ""), answer.stderr
+    made_up = f"latency and peak memory are {MARK} by {os.environ[SWITCH]}, not measured"
+    assert answer.stderr
+    assert all(line.startswith(made_up) for line in answer.stderr.splitlines())
+    assert made_up in (tmp_path / "run" / "run.log").read_text()
 
 
 def started(*arguments: object) -> subprocess.Popen[str]:
@@ -287,32 +296,28 @@ def story(folder: Path) -> list[tuple[object, ...]]:
     ]
 
 
-LONGER = "proxy.rungs=[20,60,120]"
+LONGER = ("proxy.rungs=[20,60,120]", "search.trials=4")
 
 
 @pytest.fixture
 def longer(tiny_file: Path) -> tuple[object, ...]:
     """Return the run that is stopped in the midst: long enough to be caught there."""
-    return ("run", tiny_file, "--set", LONGER, "--set", "execution.workers=2")
-
-
-@pytest.fixture(scope="session")
-def unstopped(ran: Callable[..., Study]) -> Path:
-    return ran(LONGER).folder
+    return ("run", tiny_file, *(word for change in LONGER for word in ("--set", change)), "--workers")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
 @pytest.mark.parametrize(
-    ("at", "torn"),
+    ("workers", "at", "torn"),
     [
-        pytest.param(1, True, id="early, last line torn in half"),
-        pytest.param(5, False, id="late", marks=pytest.mark.slow),
+        pytest.param(1, 1, True, id="early, last line torn in half"),
+        pytest.param(2, 5, False, id="late", marks=pytest.mark.slow),
     ],
 )
 def test_after_a_kill_the_same_command_loses_and_repeats_nothing(
-    at: int, torn: bool, longer: tuple[object, ...], unstopped: Path, tmp_path: Path
+    workers: int, at: int, torn: bool, longer: tuple[object, ...], ran: Callable[..., Study], call: Call, tmp_path: Path
 ):
-    folder = tmp_path / "run"
+    folder, unstopped = tmp_path / "run", ran(*LONGER).folder
+    longer = (*longer, workers)
     with started(*longer, "--out", folder) as driver:
         wait_for(folder, lambda study: measured(study) >= at)
         driver.kill()
@@ -322,7 +327,7 @@ def test_after_a_kill_the_same_command_loses_and_repeats_nothing(
         last = content.rstrip(b"\n").rfind(b"\n") + 1
         journal.write_bytes(content[: (last + len(content)) // 2])
     before = {t.number: t for t in read_study(folder).trials}
-    assert processed(*longer, "--out", folder).returncode == 0
+    assert call(*longer, "--out", folder).exit_code == 0
     after = {t.number: t for t in read_study(folder).trials}
     for number, trial in before.items():
         assert after[number].measurements[: len(trial.measurements)] == trial.measurements
@@ -335,14 +340,14 @@ def test_an_interrupted_run_exits_with_130_and_keeps_what_it_has(
     number: signal.Signals, longer: tuple[object, ...], tmp_path: Path
 ):
     folder = tmp_path / "run"
-    with started(*longer, "--out", folder) as driver:
-        wait_for(folder, lambda study: measured(study) >= 2)
+    with started(*longer, 1, "--out", folder) as driver:
+        wait_for(folder, lambda study: measured(study) >= 1)
         driver.send_signal(number)
         _, errors = driver.communicate(timeout=60)
     assert driver.returncode == 130
     assert "The same command goes on" in errors
     assert "Traceback" not in errors
-    assert measured(read_study(folder)) >= 2
+    assert measured(read_study(folder)) >= 1
 
 
 @pytest.mark.parametrize("goes_on", [True, False])
