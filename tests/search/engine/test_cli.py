@@ -25,6 +25,7 @@ from search import load_run
 from search.cli import checking, running
 from search.evaluation.made_up import MARK, SWITCH
 from search.feasibility import Feasibility, check_feasibility
+from search.report.profile import read_profile
 from search.store import JOURNAL, hold, is_held, read_study
 from search.types import Study, TrialState
 
@@ -45,7 +46,7 @@ def finished(tiny_file: Path, made_once: Callable[..., Path]) -> Path:
     """Return the folder of a run from one end to the other: its own processes, its figures measured."""
 
     def run(folder: Path) -> None:
-        done = processed("run", tiny_file, "--out", folder / "tiny", measured=True)
+        done = processed("run", tiny_file, "--workers", 2, "--out", folder / "tiny", measured=True)
         assert done.returncode == 0, done.stderr
         assert "Pareto front of tiny" in done.stdout
         assert MARK not in done.stderr
@@ -64,6 +65,11 @@ def test_the_figures_of_a_run_are_measured_on_this_machine(finished: Path, monke
         assert MARK not in f"{host_name()} {trial.cost.latency.runtime}"
         assert trial.cost.latency.reference_ratio, "a reference was timed beside it"
         assert trial.cost.peak_mem_mib
+
+
+def test_a_run_by_worker_processes_finds_what_a_run_in_one_process_does(finished: Path, unbroken: Study):
+    assert len(read_profile(read_study(finished)).workers) == 2
+    assert story(finished) == story(unbroken.folder)
 
 
 def test_a_run_leaves_its_files(finished: Path):

@@ -137,6 +137,7 @@ class DiesUntil(ProxyEvaluator):
         return super().train(job)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signals")
 def test_a_candidate_whose_worker_died_is_tried_again_and_that_is_recorded(
     tiny: Tiny, search_in: Search, ran: Search, limited_worker: ProcessExecutor, tmp_path: Path

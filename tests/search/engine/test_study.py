@@ -77,6 +77,7 @@ def test_another_seed_gives_other_weights_and_other_proposals(tiny: Tiny, search
     assert other.trials[0].measurements[0].psnr_db != unbroken.trials[0].measurements[0].psnr_db
 
 
+@pytest.mark.slow  # by default the run of test_cli.py shows it
 def test_workers_change_nothing_but_the_time(
     tiny: Tiny, search_in: Search, unbroken: Study, two_workers: ProcessExecutor
 ):
