@@ -319,6 +319,9 @@ def test_a_time_budget_pauses_and_the_same_command_goes_on(longer: tuple[object,
     assert paused.returncode == 0
     assert "Paused" in paused.stdout
     assert read_study(folder).in_state(TrialState.COMPLETE, TrialState.STOPPED) == ()
+    resumed = call(*longer, "--out", folder)
+    assert resumed.returncode == 0, resumed.stderr
+    assert story(folder) == story(unstopped)
 
 
 def test_a_second_driver_on_the_folder_is_refused(longer: tuple[object, ...], tmp_path: Path):
