@@ -23,16 +23,17 @@ from typer.testing import Result
 from hfir import HFIRConfig, build_model, export_model, load_preset
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
+from search.evaluation.host import host_name
 from search.evaluation.proxy import validate
 from search.evaluation.quality import psnr_db, to_uint8
 from search.experiment import Experiment
-from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset
+from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset, verifying
 from search.presets.budget import check_budget
 from search.presets.names import descriptive_name
 from search.presets.sample import CAPTION_PX, GAP_PX, ZOOM, make_sample
 from search.report import choose_presets
 from search.study import checkpoint_path
-from search.types import Study, Trial
+from search.types import Latency, Study, Trial
 
 Tiny = Callable[..., Experiment]
 ROLES = ("best", "within_5000ms")
@@ -225,6 +226,48 @@ def test_a_preset_verifies_on_the_machine_that_made_it(preset: Path):
         "latency",
     }
     assert set(found.values()) == {Verdict.SAME}
+
+
+@pytest.mark.parametrize(
+    ("median", "low", "high", "verdict"),
+    [
+        (10.0, 9.8, 10.2, Verdict.SAME),
+        (10.9, 10.7, 11.1, Verdict.SAME),
+        (11.2, 11.0, 11.4, Verdict.DIFFERS),
+        (8.9, 8.7, 9.1, Verdict.DIFFERS),
+        (13.0, 10.1, 16.0, Verdict.SAME),
+        (7.0, 4.0, 9.9, Verdict.SAME),
+    ],
+    ids=["equal", "within a tenth", "slower", "faster", "slower within the intervals", "faster within the intervals"],
+)
+def test_a_latency_differs_by_more_than_a_tenth_and_beyond_both_intervals(
+    median: float, low: float, high: float, verdict: Verdict
+):
+    row = compared_latency(median_ms=median, low_ms=low, high_ms=high)
+    assert row.verdict is verdict
+    assert not row.is_fault
+    assert row.difference == f"{median / 10 - 1:+.1%}"
+
+
+@pytest.mark.parametrize(
+    ("here", "recorded", "comment"),
+    [
+        ({}, {"host": "another"}, "recorded on another machine (another): the two do not compare"),
+        ({"trusted": False}, {}, "untrusted: the machine was busy here"),
+        ({}, {"trusted": False}, "untrusted: the machine was busy when it was recorded"),
+    ],
+)
+def test_latencies_of_another_machine_or_a_busy_one_are_not_compared(here: dict, recorded: dict, comment: str):
+    row = compared_latency(recorded, median_ms=20.0, low_ms=19.0, high_ms=21.0, **here)
+    assert (row.verdict, row.comment) == (Verdict.UNKNOWN, comment)
+
+
+def compared_latency(recorded: dict[str, Any] | None = None, **here: Any) -> Comparison:
+    """Compare a latency with a recorded one of 10 ms (9.8 to 10.2)."""
+    fields = {"repeats": 60, "at": "160x160", "threads": 1, "device": "cpu", "dtype": "float32", "measured_at": ""}
+    latency = Latency(**fields, runtime="torch", host=host_name(), **here)
+    measured = {"latency_ms": 10.0, "latency_interval_ms": [9.8, 10.2]}
+    return verifying._latency(measured, {"host": host_name(), "runtime": "torch", **(recorded or {})}, latency)
 
 
 def test_verifying_finds_what_was_changed_and_spares_other_machines(preset: Path):
