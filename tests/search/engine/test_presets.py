@@ -206,6 +206,20 @@ def test_a_current_folder_stays_and_another_trial_replaces_what_is_ours(
     assert "presets RUN" in (preset / "card.md").read_text()
 
 
+@pytest.mark.slow
+def test_a_folder_whose_latency_was_measured_again_is_written_again_with_its_onnx_file(
+    unbroken: Study, tiny: Tiny, best: Trial, preset: Path
+):
+    assert best.cost is not None
+    assert best.cost.latency is not None
+    cost = dataclasses.replace(best.cost, latency=dataclasses.replace(best.cost.latency, median_ms=4321.0))
+    chosen = {"best": dataclasses.replace(best, cost=cost)}
+    [again] = export_presets(unbroken, tiny().evaluation_plan(), chosen, out=preset.parent, keep_current=True)
+    assert isinstance(again, Written)
+    assert (again.renewed, bool(again.onnx)) == (True, True)
+    assert card_of(preset)["measured"]["latency_ms"] == 4321.0
+
+
 def verdicts(rows: tuple[Comparison, ...]) -> dict[str, Verdict]:
     return {row.figure.split(" (")[0].split(" at ")[0]: row.verdict for row in rows}
 
