@@ -171,6 +171,13 @@ def test_the_knee_scales_costs_by_their_logarithm():
     assert knee_index(front, [False, False]) == 2
 
 
+def test_the_knee_is_nearest_by_the_euclidean_distance():
+    # (0.1, 0.55) is 0.559 away from the ideal, (0.4, 0.4) is 0.566; by the larger part alone the second would win.
+    assert knee_index([[0, 1], [0.1, 0.55], [0.4, 0.4], [1, 0]], [False, False]) == 1
+    # (0.02, 0.65) is 0.650 away; by the sum of the parts it would win.
+    assert knee_index([[0, 1], [0.02, 0.65], [0.4, 0.4], [1, 0]], [False, False]) == 2
+
+
 def test_ties_for_the_knee_go_to_the_first_and_a_single_point_is_its_own():
     assert knee_index([[1, 0], [0, 1]], [False, False]) == 0
     assert knee_index([[1, 100], [10, 10], [100, 1], [10, 10]], [True, True]) == 1
