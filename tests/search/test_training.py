@@ -143,9 +143,9 @@ def test_a_folder_that_cannot_be_read_is_one_error(
     (tmp_path / "closed").mkdir()
     own = {**task, "data": {**task["data"], "train": str(tmp_path / "closed")}}
     recipe = Recipe(plan_from({"steps": 1, **SHORT}), load_recipe(None, [], own).task)
-    for name in ("scandir", "listdir"):
+    for name, real in (("scandir", os.scandir), ("listdir", os.listdir)):
 
-        def refusing(path: Path, listing=getattr(os, name)):
+        def refusing(path: Path, listing=real):
             if Path(path).name == "closed":
                 raise PermissionError(errno.EACCES, "Permission denied")
             return listing(path)
