@@ -313,15 +313,15 @@ def test_what_is_interrupted_says_that_it_goes_on_only_where_it_does(goes_on: bo
     assert ("The same command goes on" in capsys.readouterr().err) is goes_on
 
 
-def test_a_time_budget_pauses_and_the_same_command_goes_on(longer: tuple[object, ...], unstopped: Path, tmp_path: Path):
+def test_a_time_budget_pauses_and_the_same_command_goes_on(tiny_file: Path, finished: Path, tmp_path: Path):
     folder = tmp_path / "run"
-    paused = call(*longer, "--out", folder, "--time-budget", "1s")
-    assert paused.returncode == 0
+    paused = call("run", tiny_file, "--out", folder, "--time-budget", "0.001s")
+    assert paused.returncode == 0, paused.stderr
     assert "Paused" in paused.stdout
     assert read_study(folder).in_state(TrialState.COMPLETE, TrialState.STOPPED) == ()
-    resumed = call(*longer, "--out", folder)
+    resumed = call("run", tiny_file, "--out", folder)
     assert resumed.returncode == 0, resumed.stderr
-    assert story(folder) == story(unstopped)
+    assert story(folder) == story(finished)
 
 
 def test_a_second_driver_on_the_folder_is_refused(longer: tuple[object, ...], tmp_path: Path):
