@@ -87,7 +87,7 @@ def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Stud
             spec=experiment.spec,
         )
         rungs, seed = experiment.proxy.rungs, experiment.search.seed
-        references = References([plan], store, rungs=rungs, seed=seed, complete=False)
+        references = References([plan], store, rungs=rungs, seed=seed, complete=False, remeasure=True)
         references.begin()
         try:
             while step := references.trying(store.study()) or references.next_step(store.study()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
-from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset
+from search.presets import PRESET_FILE, Comparison, Refused, Verdict, Written, export_presets, verify_preset
 from search.report import choose_presets
 from search.report.classes import ClassChoice, choose_classes
 from search.store import hold, read_study
 from search.types import EvaluationError, HFIRSearchError, InputError, Study, TrialState
+
+_CLASS = re.compile(r"within_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)ms")
+"""The folder of a latency class."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,8 +123,11 @@ def ship(
         out: Folder for the presets' folders; by default `presets/` of the run.
         onnx: Write ONNX files too.
         executor: The run's, where it still has workers; None for one that starts, and ends, in here.
-        keep_current: Leave a preset as it is that is there already, whole.
+        keep_current: Leave a preset as it is that is there already, whole, and write the latency classes of earlier
+            calls as well.
     """
+    if keep_current:
+        classes_ms = sorted({*classes_ms, *_earlier_classes(out or study.folder / "presets")})
     choices = choose_classes(study, classes_ms)
     filled = {choice.role: choice for choice in choices if choice.trial is not None}
     chosen = {**choose_presets(study), **{role: c.trial for role, c in filled.items() if c.trial is not None}}
@@ -184,6 +191,12 @@ def _classes(text: str) -> tuple[float, ...]:
             f"--classes {text}: not a list of latencies.\n  Write numbers > 0 in ms, rising, each once: 10,30,100."
         )
     return values
+
+
+def _earlier_classes(folder: Path) -> list[float]:
+    """Return the latency classes that presets in a folder were written for, e.g. 10 for `within_10ms`."""
+    found = [_CLASS.fullmatch(path.name) for path in folder.glob("within_*ms") if (path / PRESET_FILE).is_file()]
+    return [float(match[1]) for match in found if match is not None]
 
 
 def _refuse_empty(study: Study) -> None:

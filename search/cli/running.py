@@ -170,11 +170,13 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    from search.study import Progress, References, SearchRun, rules_of
+    from search.study import Progress, References, SearchRun, added_plans, rules_of
 
+    before = store.study()
+    added = added_plans(before) if remeasure else ()
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
-        onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
+        onlooker(Progress(study=before, phase="starting", running=frozenset()))
         evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
             experiment,
@@ -182,28 +184,79 @@ def _search(
             store,
             executor,
             references=References(
-                experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed
+                (*experiment.references, *added),
+                store,
+                rungs=experiment.proxy.rungs,
+                seed=experiment.search.seed,
+                remeasure=remeasure,
             ),
             onlooker=onlooker,
             deadline=deadline,
             scalars=scalars,
             move=remeasure,
+            remeasure=remeasure,
             rules=rules_of(experiment),
             profile=profile,
         )
-        if search.is_finished:
-            _tell_finished(search, errors)
+        if search.is_finished and not (remeasure and _is_of_another_machine(before)):
+            _tell_finished(search, errors, remeasure=remeasure)
             return True
         _run(experiment, search)
-        return search.is_finished
+        finished = search.is_finished
+    if remeasure:
+        _tell_remeasured(before, store.study(), errors)
+    return finished
 
 
-def _tell_finished(search: SearchRun, errors: Console) -> None:
+def _is_of_another_machine(study: Study) -> bool:
+    from search.evaluation.host import host_name
+    from search.study import foreign_trials
+
+    return bool(foreign_trials(study, host_name()))
+
+
+def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> None:
     from search.report.words import count
 
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
-    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False, soft_wrap=True)
+    study = store.study()
+    text = f"{store.folder} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
+    errors.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _latency_advice(study: Study, *, remeasure: bool) -> str:
+    """Return what --remeasure would do, or why it did nothing; empty where there is no need to mention it."""
+    from search.certainty import untrusted_latencies
+    from search.report.words import count
+
+    untrusted = untrusted_latencies(study)
+    if untrusted and remeasure:
+        return (
+            f"Untrusted, but not measured again: {', '.join(untrusted)}. A network that `measure beside` added from a "
+            "module is measured again by the same `measure beside` command."
+        )
+    if untrusted:
+        number = count(len(untrusted), "latency is", "latencies are")
+        return f"{number} untrusted: rerun this command with --remeasure on an idle machine to measure again."
+    if remeasure:
+        return (
+            "Every latency of its front and its references is trusted, so nothing was measured again. --remeasure "
+            "measures untrusted latencies of a finished run again; while a run is not finished, it ignores cached ones."
+        )
+    return ""
+
+
+def _tell_remeasured(before: Study, after: Study, errors: Console) -> None:
+    """Say how many latencies were untrusted, and which still are."""
+    from search.certainty import untrusted_latencies
+
+    was, still = untrusted_latencies(before), untrusted_latencies(after)
+    if not was and not still:
+        return
+    text = f"Untrusted latencies of the front and the references: {len(was)} before, {len(still)} now"
+    text += f" ({', '.join(still)}). Rerun this command on an idle machine." if still else "."
+    errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _why(study: Study) -> str:
@@ -285,10 +338,11 @@ def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) ->
     with span("imports"):
         from search.cli.presets import Shipment, ship
         from search.gallery import write_gallery
-        from search.report import write_all
+        from search.report import write_all, write_figures_again
 
     with span("tables"):
         write_all(study)
+        write_figures_again(study)
     if not study.in_state(TrialState.COMPLETE):
         return Shipment((), ())
     shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)

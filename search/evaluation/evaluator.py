@@ -17,10 +17,11 @@ from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.answers import Admission, Baseline
-from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
+from search.evaluation.cost import deploy_form, static_counts
 from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
-from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
+from search.evaluation.latency import LIMIT_S
+from search.evaluation.meter import measure_latency, peak_memory_mib, remembered_latency
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality

@@ -20,10 +20,10 @@ from hfir.export import TOLERANCE, compare_onnx
 from hfir.model import HydraFusionIR
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset
 from search.evaluation.card import file_digest
-from search.evaluation.cost import as_deployed, count_macs_g, count_parameters, peak_memory_mib
+from search.evaluation.cost import as_deployed, count_macs_g, count_parameters
 from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
-from search.evaluation.latency import measure_latency
+from search.evaluation.meter import measure_latency, peak_memory_mib
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality

@@ -17,6 +17,7 @@ from search.report.figures import (
     draw_rungs,
     save_figures,
     save_front,
+    write_figures_again,
 )
 from search.report.intervals import Interval
 from search.report.page import render_page, write_all, write_report
@@ -93,6 +94,7 @@ __all__ = [
     "trials_frame",
     "write_all",
     "write_atomically",
+    "write_figures_again",
     "write_report",
     "write_tables",
 ]

@@ -248,6 +248,13 @@ def save_figures(study: Study, format: str) -> list[Path]:
     return [write_atomically(folder / f"{name}.{format}", render(canvas, format)) for name, canvas in drawn.items()]
 
 
+def write_figures_again(study: Study) -> list[Path]:
+    """Write the figures in `figures/` of a run again, in the formats that they have; none where there are none."""
+    return [
+        path for f in FORMATS if (study.folder / "figures" / f"front.{f}").is_file() for path in save_figures(study, f)
+    ]
+
+
 def render(canvas: Figure, format: str = "svg") -> bytes:
     """Return a figure as the bytes of a file; the same figure gives the same bytes."""
     buffer = BytesIO()

@@ -14,7 +14,7 @@ from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
 from search.study.rules import failure_kind
 from search.study.steps import Kind, Step
-from search.types import InputError, Trial, TrialState, to_json
+from search.types import InputError, Study, Trial, TrialState, to_json
 
 log = logging.getLogger("search.study")
 
@@ -100,10 +100,14 @@ class Moving:
             log.warning("study=%s trial=%d %s", self._problem.name, trial.number, admission.doubt)
 
     def _foreign(self, trials: Sequence[Trial], host: str) -> list[Trial]:
-        """Return the candidates whose latencies are of another machine, where latencies count."""
-        limit = self._store.study().spec.get("budget", {}).get("latency_ms", {}).get("max")
-        counts = limit is not None or "latency_ms" in self._problem.objectives
-        return [t for t in trials if counts and _host(t) not in (None, host)]
+        return foreign_trials(replace(self._store.study(), trials=tuple(trials)), host)
+
+
+def foreign_trials(study: Study, host: str) -> list[Trial]:
+    """Return the candidates whose latencies are of another machine, where latencies count."""
+    limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
+    counts = limit is not None or "latency_ms" in study.objectives
+    return [t for t in study.trials if counts and _host(t) not in (None, host)]
 
 
 def _host(trial: Trial) -> str | None:

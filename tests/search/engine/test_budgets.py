@@ -18,12 +18,22 @@ from search.study.bounds import Bounds
 from search.study.patience import trained_since_growth
 from search.types import Study, Trial, TrialState
 
+from .remembering import Remembering
+
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
 
 
 def steps_spent(study: Study) -> int:
     return sum(t.last.step for t in study.trials if t.last is not None)
+
+
+@pytest.fixture
+def search_in(search_in: Search) -> Search:
+    """Search with trainings that are not repeated."""
+    return lambda experiment, name, *workers, **options: search_in(
+        experiment, name, *workers, evaluator=Remembering(experiment.evaluation_plan()), **options
+    )
 
 
 def test_steps_are_never_exceeded_and_more_of_them_go_on(tiny: Tiny, search_in: Search, tmp_path: Path):

@@ -22,6 +22,8 @@ from search.report.devices import on_device
 from search.store import read_study
 from search.types import InputError
 
+pytestmark = pytest.mark.usefixtures("measured_figures")
+
 SMALL = Path(__file__).parents[3] / "results" / "reference" / "small"
 NETWORK = """
 from torch import nn

@@ -45,7 +45,7 @@ def password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(holding, "SETTLE_S", 0.01)
 
 
-@pytest.fixture(params=["journal", "sqlite", "postgresql"])
+@pytest.fixture(params=["journal", "sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
     """Where the records go; None for the journal."""
     if request.param == "postgresql":
@@ -171,6 +171,7 @@ def test_every_command_finds_a_database_through_the_folder(tiny_file: Path, tmp_
     assert "report.html" in call("report", folder)
 
 
+@pytest.mark.slow
 def test_no_password_is_written_anywhere(open_store: Open, postgres: str, tmp_path: Path):
     store = open_store(new_database(postgres))
     write_some(store)
@@ -186,6 +187,7 @@ def test_a_url_with_a_password_is_refused_without_repeating_it(open_store: Open)
         assert "geheim" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_wrong_password_and_a_server_that_is_not_there_are_told_in_words(
     open_store: Open, postgres: str, monkeypatch: pytest.MonkeyPatch
 ):
