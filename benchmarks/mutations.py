@@ -63,8 +63,8 @@ PROXY = (
 )
 TILING, EXPORT, FUSION = (f"tests/hfir/test_{name}.py" for name in ("tiling", "export", "fusion"))
 CHECKED_FILES = (
-    f"{EXPORT}::test_a_file_that_computes_something_else_is_not_kept",
-    f"{EXPORT}::test_a_file_with_a_frozen_expert_would_be_noticed",
+    f"{EXPORT}::test_one_size_that_comes_out_as_no_number_is_enough_to_refuse",
+    f"{EXPORT}::test_a_pushed_router_sends_every_image_to_one_expert_and_the_next",
 )
 LOSSES, CONFIG, LIMITS = "tests/hfir/test_losses.py", "tests/hfir/test_config.py", "tests/search/test_limits.py"
 

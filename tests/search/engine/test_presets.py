@@ -26,6 +26,7 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
 from search.evaluation.proxy import validate
 from search.evaluation.quality import psnr_db, to_uint8
+from search.executors import InlineExecutor
 from search.experiment import Experiment
 from search.presets import Comparison, Refused, Verdict, Written, export_presets, exporting, verify_preset, verifying
 from search.presets.budget import check_budget
