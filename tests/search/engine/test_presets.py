@@ -26,14 +26,15 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
 from search.evaluation.proxy import validate
 from search.evaluation.quality import psnr_db, to_uint8
+from search.executors import InlineExecutor
 from search.experiment import Experiment
-from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset, verifying
+from search.presets import Comparison, Refused, Verdict, Written, export_presets, exporting, verify_preset, verifying
 from search.presets.budget import check_budget
 from search.presets.names import descriptive_name
 from search.presets.sample import CAPTION_PX, GAP_PX, ZOOM, make_sample
 from search.report import choose_presets
 from search.study import checkpoint_path
-from search.types import Latency, Study, Trial
+from search.types import EvaluationError, Latency, Study, Trial
 
 Tiny = Callable[..., Experiment]
 ROLES = ("best", "within_5000ms")
@@ -282,6 +283,31 @@ def test_a_latency_differs_by_more_than_a_tenth_and_beyond_both_intervals(
 def test_latencies_of_another_machine_or_a_busy_one_are_not_compared(here: dict, recorded: dict, comment: str):
     row = compared_latency(recorded, median_ms=20.0, low_ms=19.0, high_ms=21.0, **here)
     assert (row.verdict, row.comment) == (Verdict.UNKNOWN, comment)
+
+
+@pytest.mark.parametrize(
+    ("here", "verdict", "difference"),
+    [
+        (0.5, Verdict.SAME, ""),
+        (0.50000049, Verdict.SAME, ""),
+        (0.500001, Verdict.DIFFERS, "+0.000001"),
+        (0.499999, Verdict.DIFFERS, "-0.000001"),
+    ],
+)
+def test_a_count_differs_in_its_last_recorded_digit_in_either_direction(here: float, verdict: Verdict, difference: str):
+    row = verifying._counted("parameters (M)", 0.5, here, digits=6)
+    assert (row.verdict, row.difference) == (verdict, difference)
+
+
+@pytest.mark.parametrize("psnr_db", [30.97, 31.03])
+def test_weights_that_score_otherwise_than_their_trial_are_not_exported(
+    psnr_db: float, make_trial: Callable[..., Trial], make_study: Callable[..., Study], tmp_path: Path
+):
+    exporter = exporting._Exporter(make_study(), None, tmp_path, onnx=False, executor=InlineExecutor())  # pyright: ignore
+    trial = make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0)
+    exporter._compare(trial, 31.0 + 0.9 * exporting.SAME_PSNR_DB, tmp_path)
+    with pytest.raises(EvaluationError, match=rf"scores {psnr_db:.3f} dB, its trial 0 31.000 dB"):
+        exporter._compare(trial, psnr_db, tmp_path)
 
 
 def compared_latency(recorded: dict[str, Any] | None = None, **here: Any) -> Comparison:
