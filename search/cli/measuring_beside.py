@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
+from rich.text import Text
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import conditions, print_json, reference_records
-from search.cli.tables import output_console, reference_table
+from search.cli.tables import reference_table
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.files import shown
 from search.references.plan import ReferencePlan
 from search.report import write_all
 from search.store import JOURNAL, RunStore, hold
@@ -55,7 +57,7 @@ def measure_beside(
         console.print(reference_table(alone))
         console.print(conditions(study), style="dim", highlight=False)
         if folder is not None:
-            console.print(f"Kept in {folder}; see {folder / 'report.html'}", highlight=False)
+            console.print(f"Kept in {shown(folder)}; see {shown(folder / 'report.html')}", highlight=False)
     [reference] = alone.references
     if reference.reason:
         raise HFIRSearchError(f"{plan.name}: {reference.reason}\n  {reference.failure.strip()}")
@@ -78,7 +80,7 @@ def _plan(source: str, module: str | None, network: str | None, args: str, name:
 def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Study:
     """Do all that is to be done for one reference, in a run's folder."""
     evaluator, executor = ProxyEvaluator(experiment.evaluation_plan()), ProcessExecutor(1, start_worker)
-    with hold(folder), Console(stderr=True).status("starting") as status:
+    with hold(folder), error_console().status("starting") as status:
         store = RunStore(
             folder,
             name=experiment.name,
@@ -91,7 +93,7 @@ def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Stud
         references.begin()
         try:
             while step := references.trying(store.study()) or references.next_step(store.study()):
-                status.update(step.phase)
+                status.update(Text(step.phase))
                 for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):
                     references.take(step.kind, outcome)
             return store.study()

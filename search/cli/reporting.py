@@ -7,7 +7,8 @@ import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
-from search.cli.tables import output_console
+from search.cli.consoles import output_console
+from search.files import shown
 from search.report import FORMATS, save_figures, write_all
 from search.report.devices import on_device
 from search.report.pictures import FOLDER, INDEX
@@ -42,7 +43,7 @@ def write_reports(folder: Path, *, formats: str | None, open_page: bool, on: str
         paths += save_figures(study, name)
     console = output_console()
     for path in paths:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(shown(path), highlight=False, soft_wrap=True)
     if open_page:
         webbrowser.open((folder / "report.html").resolve().as_uri())
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
+from search.files import shown
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
 from search.timing import Phase, process_age_s, span, working
@@ -64,7 +66,7 @@ def run_experiment(
         _require_tensorboard()
     tracker = None if mlflow is None else _tracker(mlflow)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-    errors = Console(stderr=True, quiet=quiet)
+    errors = error_console(quiet=quiet)
     with (
         hold(folder),
         logging_to(*_logs(folder, errors)),
@@ -146,7 +148,7 @@ def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: 
     made = warm_start(store, experiment.space, earlier, encode)
     log.info("%s", made)
     if errors.is_terminal:  # where the log shows warnings only
-        errors.print(str(made), highlight=False, markup=False)
+        errors.print(shown(made), highlight=False, markup=False)
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
@@ -221,7 +223,7 @@ def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> No
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
     study = store.study()
-    text = f"{store.folder} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
+    text = f"{shown(store.folder)} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
     errors.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -371,7 +373,6 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         HFIRSearchError: If the run is over and no candidate completed.
     """
     from search.cli.showing import frame_records, print_front, print_json, reference_records
-    from search.cli.tables import output_console
     from search.report.words import failure_words
 
     complete = study.in_state(TrialState.COMPLETE)
@@ -394,7 +395,9 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         _print_ending(console, study, finished=finished)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
-        console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+        console.print(
+            f"Report: {shown(folder / 'report.html')}   Presets: {shown(folder / 'presets')}", highlight=False
+        )
 
 
 def _print_ending(console: Console, study: Study, *, finished: bool) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from search.cli.consoles import output_console
 from search.cli.explaining import explanation_lines, explanation_record
-from search.cli.tables import front_table, output_console, reference_table, trial_table
+from search.cli.tables import front_table, reference_table, trial_table
+from search.files import shown
 from search.report import (
     Preference,
     Selection,
@@ -37,7 +39,7 @@ def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) ->
         return
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
-        console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
+        console.print(f"{shown(folder)}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
     print_front(console, study)
     if explain:
@@ -88,7 +90,7 @@ def _show_candidates(study: Study, selection: Selection) -> None:
         for miss in selection.misses:
             console.print(f"It misses: {miss}", highlight=False, markup=False)
     else:
-        console.print(f"{study.folder}: no candidate is complete yet.", markup=False)
+        console.print(f"{shown(study.folder)}: no candidate is complete yet.", markup=False)
     console.print("\n".join(_exclusion_lines(selection)), highlight=False, markup=False)
 
 
@@ -185,13 +187,15 @@ def _conditions_of(trial: Trial, study: Study) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output; what is no finite number becomes null, as JSON has no word for it."""
-    Console(soft_wrap=True).print_json(json.dumps(_finite(value), allow_nan=False))
+    """Print a value as JSON on standard output; a number that is not finite becomes null, a path is shown as text."""
+    output_console().print_json(json.dumps(_plain(value), allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return shown(value)  # a path whose name is not UTF-8
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from search.evaluation.plan import TaskPlan
+from search.files import FolderWalk, is_folder
 from search.tasks import dataset
 from search.tasks.dataset import MAX_VALIDATION_PX, embedded_task, folder_task, layout_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.embedded import embedded_files
+from search.tasks.images import listed
 from search.tasks.layouts import find, recognised
 from search.tasks.pairs import TaskData
 from search.tasks.storage import shared_task
@@ -80,7 +82,7 @@ def _files(plan: TaskPlan) -> list[Path]:
 
 
 def _in_folders(folders: Sequence[Path]) -> list[Path]:
-    return [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()) if file.is_file()]
+    return [file for folder in folders if is_folder(folder) for file in listed(FolderWalk(folder))]
 
 
 def _key(plan: TaskPlan, files: Sequence[Path]) -> str:

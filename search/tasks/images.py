@@ -131,9 +131,9 @@ def _cause(path: Path, error: Exception) -> str:
         return f"cannot be opened ({error.strerror}). Each picture is read whole: {remedy}, or take it out."
     if is_file(path) and path.stat().st_size == 0:
         return "the file is empty. Copy it again, or take it out."
-    reason = " ".join(re.sub(r"<_io\.\w+ name=.*>", "the file", str(error)).split()) or "no reason given"
+    reason = " ".join(re.sub(r"<_io\.\w+ name=.*>", "", str(error)).split()) or "no reason given"
     return (
-        f"cannot be read as an image ({type(error).__name__}: {reason}). "
+        f"cannot be read as a picture ({type(error).__name__}: {reason}). "
         "A file must be whole and of a type that Pillow reads: replace it, or convert it to PNG."
     )
 

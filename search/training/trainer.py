@@ -169,6 +169,10 @@ class FullTraining:
                 "choose it, or set routing_supervision to 0."
             )
         self._patches = PatchSampler(self._data, self.plan.patch_px, self.plan.batch, self.plan.seed)
+        self._data_notes = (*self._data.notes, *self._patches.notes)
+        if fabric.is_global_zero:
+            for note in self._data_notes:
+                log.info("data: %s", note)
         model = start.build(recipe.task, self.plan.seed)
         self._identity = {
             "recipe": self.plan.to_dict(),
@@ -294,9 +298,9 @@ class FullTraining:
         """Write the history, and the preset: the best by PSNR, and of the GAN stage (no matter of PSNR) the last."""
         if self.best is None or row.psnr_db > self.best.psnr_db:
             self.best = row
-            write_preset(self.folder / BEST_FOLDER, deployed, self._cards.card(row, self.history, BEST))
+            write_preset(self.folder / BEST_FOLDER, deployed, self._card(row, BEST))
         if row.stage == "gan":
-            write_preset(self.folder / GAN_FOLDER, deployed, self._cards.card(row, self.history, LAST))
+            write_preset(self.folder / GAN_FOLDER, deployed, self._card(row, LAST))
         write_history(self.folder, self.history)
         log.info(
             "step=%d/%d stage=%s psnr_db=%.3f ssim=%.4f best_psnr_db=%.3f loss=%s lr=%.2e images_per_s=%s",
@@ -310,6 +314,9 @@ class FullTraining:
             row.learning_rate,
             "none" if row.images_per_s is None else f"{row.images_per_s:.1f}",
         )
+
+    def _card(self, row: Validation, chosen: str) -> dict[str, Any]:
+        return {**self._cards.card(row, self.history, chosen), "data_notes": list(self._data_notes)}
 
     def _deployed(self) -> HydraFusionIR:
         with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,7 @@
 """Wrong experiment files: each has one fault, and each is told in two lines that a person can act on."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -482,3 +483,9 @@ def fault_of(file):
     except SpecError as error:
         return error
     return None
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_with_a_way_on():
+    folder = json.dumps(os.fsdecode(b"ph\xdftos"))
+    with pytest.raises(SpecError, match=r"is not UTF-8\.\n.*name it through a link"):
+        load_experiment("efficient", [f"task.data={folder}"])

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -107,6 +111,48 @@ def run(begin: Begin, task: dict) -> Run:
             return FullTraining(recipe, start or begin(), folder, fabric).run(StopAfter(stop_after), None)
 
     return go
+
+
+def test_a_training_names_what_it_leaves_out_in_its_log_and_its_card(
+    begin: Begin, task: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(task["data"]["train"], photos)
+    (photos / "broken.png").write_text("no picture")
+    (photos / "empty.jpg").touch()
+    Image.fromarray(np.zeros((64, 64), dtype=np.float32)).save(photos / "float.tif")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (34, 34, 3), dtype=np.uint8)).save(photos / "small.png")
+    own = {**task, "data": {**task["data"], "train": str(photos)}}
+    recipe = Recipe(plan_from({"steps": 1, **SHORT, "patch_px": 20}), load_recipe(None, [], own).task)
+    with caplog.at_level("INFO"):
+        train(recipe, begin(), tmp_path / "out", make_fabric("32-true", accelerator="cpu"))
+    card = YAML(typ="safe").load((tmp_path / "out/best/preset.yaml").read_text("utf-8"))
+    for words in (
+        "broken.png: cannot be read as a picture",
+        "empty.jpg: the file is empty",
+        "float.tif: its levels are 32-bit numbers",
+        "small.png: never trained on, its network input of 17 x 17 px is smaller than a patch of 20 px",
+    ):
+        assert any(words in line for line in card["data_notes"]), words
+        assert any(f"data: {note}" in caplog.text for note in card["data_notes"] if words in note), words
+
+
+def test_a_folder_that_cannot_be_read_is_one_error(
+    begin: Begin, task: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    own = {**task, "data": {**task["data"], "train": str(tmp_path / "closed")}}
+    recipe = Recipe(plan_from({"steps": 1, **SHORT}), load_recipe(None, [], own).task)
+    for name, real in (("scandir", os.scandir), ("listdir", os.listdir)):
+
+        def refusing(path: Path, listing=real):
+            if Path(path).name == "closed":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return listing(path)
+
+        monkeypatch.setattr(os, name, refusing)  # the tests may run as root, whom nothing is closed to
+    with pytest.raises(InputError, match=r"closed: the folder cannot be read \(Permission denied\)"):
+        train(recipe, begin(), tmp_path / "out", make_fabric("32-true", accelerator="cpu"))
 
 
 class StopAfter(StopRequest):

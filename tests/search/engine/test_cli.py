@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -198,6 +199,25 @@ def test_check_says_what_to_expect(tiny_file: Path, call: Call, monkeypatch: pyt
     assert found["proposals"] >= 6
     assert found["minutes"] > 0
     assert found["baseline"]["images"] == ("300.png", "400.png")
+
+
+@pytest.mark.slow
+def test_a_run_on_photographs_of_any_name_leaves_report_presets_and_pictures(
+    tiny_file: Path, photos: Path, tmp_path: Path, call: Call
+):
+    shutil.copytree(photos, tmp_path / "photos")
+    for part in ("train", "validation"):
+        for file in list((tmp_path / "photos" / part).iterdir()):
+            file.rename(file.with_name(os.fsdecode(b"\xdf[bold]") + file.name))
+    file = tmp_path / "tiny.yaml"
+    file.write_text(tiny_file.read_text("utf-8").replace(str(photos), str(tmp_path / "photos")), encoding="utf-8")
+    done = call("run", file, "--out", tmp_path / "run", "--trials", 2, "--set", "proxy.rungs=[2]", "--workers", 1)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "run/pictures/pictures.json").read_text("utf-8"))
+    names = [entry["name"] for entry in record["photographs"]]
+    assert names == [r"\xdf[bold]300.png", r"\xdf[bold]400.png"]
+    assert all(name in (tmp_path / "run/report.html").read_text("utf-8") for name in names)
+    assert all(name in (tmp_path / "run/presets/best/preset.yaml").read_text("utf-8") for name in names)
 
 
 def test_wrong_files_are_told_in_one_message_and_exit_code_2(tmp_path: Path):
