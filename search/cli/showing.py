@@ -25,7 +25,7 @@ from search.report import (
     standings,
 )
 from search.report.devices import on_device
-from search.report.words import count
+from search.report.words import LONGER, after_steps, count
 from search.store import read_study
 from search.types import OBJECTIVES, HFIRSearchError, Study, Trial, TrialState, to_json
 
@@ -178,10 +178,9 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     if cost is None or cost.latency is None:
         return ""
     latency = cost.latency
-    steps = study.spec.get("proxy", {}).get("rungs", ["?"])[-1]
     return (
-        f"PSNR after {steps} proxy steps, of the first seed; latency on {latency.host}, {latency.device}, "
-        f"{latency.runtime}, {latency.threads} thread, {latency.dtype}, "
+        f"PSNR {after_steps(study)} of proxy training, of the first seed ({LONGER}); "
+        f"latency on {latency.host}, {latency.device}, {latency.runtime}, {latency.threads} thread, {latency.dtype}, "
         f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
     )
 
