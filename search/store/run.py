@@ -19,6 +19,7 @@ from search.store.holding import Lease, hold, is_fresh, lease_of
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, Journal, no_garbage_sought, open_journal, read_journal
 from search.store.places import (
+    POINTER,
     Place,
     checked_url,
     open_database,
@@ -72,8 +73,11 @@ class RunStore:
         folder: Of the run; made if it is not there.
         name: Of the study.
         objectives: Names in `OBJECTIVES`.
-        identity: Hash of all that decides what a trial means.
+        identity: Hash of all that decides what a trial means, but for the photographs: the run records those by their
+            content, and `accept_data_folders` is called once they were compared.
         spec: The experiment as resolved.
+        earlier_identity: The hash that earlier versions recorded for this experiment; the folders of the photographs
+            are part of it.
         storage: Where the records are instead of the journal in the folder: the URL of a database, which the folder
             then remembers, or one of Optuna's, e.g. `optuna.storages.InMemoryStorage()` for a run that leaves nothing
             behind.
@@ -92,9 +96,11 @@ class RunStore:
         objectives: tuple[str, ...],
         identity: str,
         spec: Mapping[str, Any],
+        earlier_identity: str | None = None,
         storage: str | BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
+        self._identities = (identity, earlier_identity)
         self._journal: Journal | None = None
         self._place = None if isinstance(storage, BaseStorage) else self._placed(storage)
         self._lease: Lease | None = None
@@ -102,7 +108,7 @@ class RunStore:
         with self._in_words(), no_garbage_sought():
             self._storage = storage if isinstance(storage, BaseStorage) else self._opened()
             try:
-                self._take_up(identity, spec)
+                self._take_up(spec)
             except BaseException:
                 self.close()
                 raise
@@ -133,7 +139,7 @@ class RunStore:
             )
         return place
 
-    def _take_up(self, identity: str, spec: Mapping[str, Any]) -> None:
+    def _take_up(self, spec: Mapping[str, Any]) -> None:
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name=self.name,
@@ -143,7 +149,7 @@ class RunStore:
         self._study_id = self._storage.get_study_id_from_name(self.name)
         if self._place is not None:
             self._take_up_in(self._place)
-        self._claim(identity, spec)
+        self._claim(spec)
         self._read_all()
 
     def _take_up_in(self, place: Place) -> None:
@@ -166,9 +172,10 @@ class RunStore:
         with self._in_words():
             self._closing.close()
 
-    def _claim(self, identity: str, spec: Mapping[str, Any]) -> None:
+    def _claim(self, spec: Mapping[str, Any]) -> None:
         known = self.optuna.user_attrs
-        if "identity" in known and known["identity"] != identity:
+        identity = known.get("identity", self._identities[0])
+        if identity not in self._identities:
             changed = ", ".join(_differences(known["spec"], spec)) or "the package's version"
             raise InputError(
                 f"{self.folder} holds a run of another experiment: {changed} differ.\n"
@@ -178,9 +185,19 @@ class RunStore:
         with warnings.catch_warnings():  # optuna 5.0 still calls metric names experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.optuna.set_metric_names(list(self.objectives))
-        for key, value in {"schema": SCHEMA, "identity": identity, "spec": dict(spec)}.items():
+        self._data = _data_folders(spec)
+        kept = _with_data_folders(spec, _data_folders(known.get("spec", spec)))
+        for key, value in {"schema": SCHEMA, "identity": identity, "spec": kept}.items():
             if known.get(key) != value:
                 self.optuna.set_user_attr(key, value)
+
+    def accept_data_folders(self) -> None:
+        """Record the folders that this session reads photographs from; call it once their content was compared."""
+        spec = _with_data_folders(self._spec, self._data)
+        if spec != self._spec:
+            with self.together():
+                self.optuna.set_user_attr("spec", spec)
+            self._spec = spec
 
     def _read_all(self) -> None:
         """Read every record; from here on each is read again only after it was changed."""
@@ -376,6 +393,11 @@ class RunStore:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
+def has_records(folder: Path) -> bool:
+    """Say whether a folder is that of a run, wherever its records are."""
+    return any((folder / name).is_file() for name in (JOURNAL, POINTER))
+
+
 def read_study(folder: Path) -> Study:
     """Read a run without touching it; works while the run goes on.
 
@@ -466,6 +488,14 @@ def _times_in(study: optuna.Study) -> tuple[datetime, datetime] | None:
     trials = study.get_trials(deepcopy=False)
     times = [t for trial in trials for t in (trial.datetime_start, trial.datetime_complete) if t is not None]
     return (min(times).astimezone(UTC), max(times).astimezone(UTC)) if times else None
+
+
+def _data_folders(spec: Mapping[str, Any]) -> Any:
+    return spec.get("task", {}).get("data")
+
+
+def _with_data_folders(spec: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    return dict(spec) if data is None else {**spec, "task": {**spec["task"], "data": data}}
 
 
 def _direction(objective: str) -> StudyDirection:
