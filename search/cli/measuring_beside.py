@@ -13,13 +13,13 @@ from search.cli.consoles import error_console, output_console
 from search.cli.showing import conditions, print_json, reference_records
 from search.cli.tables import reference_table
 from search.evaluation.jobs import ProxyEvaluator, start_worker
-from search.executors import ProcessExecutor
+from search.executors import ProcessExecutor, value_of
 from search.experiment import Experiment, load_experiment
 from search.files import shown
 from search.references.plan import ReferencePlan
 from search.report import write_all
-from search.store import JOURNAL, RunStore, hold
-from search.study import References
+from search.store import RunStore, has_records, hold
+from search.study import References, refuse_other_baseline
 from search.types import HFIRSearchError, InputError, Study
 
 
@@ -40,7 +40,7 @@ def measure_beside(
         InputError: If the network cannot be had, or the data or the folder cannot be used.
         HFIRSearchError: If it cannot be measured or trained.
     """
-    folder = Path(where) if (Path(where) / JOURNAL).is_file() else None
+    folder = Path(where) if has_records(Path(where)) else None
     source = where if folder is None else str(folder / "experiment.yaml")
     experiment, plan = load_experiment(source), _plan(source, module, network, args, name)
     if folder is None:
@@ -87,11 +87,16 @@ def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Stud
             objectives=experiment.objectives,
             identity=experiment.identity,
             spec=experiment.spec,
+            earlier_identity=experiment.earlier_identity,
         )
         rungs, seed = experiment.proxy.rungs, experiment.search.seed
         references = References([plan], store, rungs=rungs, seed=seed, complete=False, remeasure=True)
         references.begin()
         try:
+            if "baseline" in store.facts:
+                status.update("loading photographs")
+                [outcome] = executor.run(evaluator.look_at_data, [None])
+                refuse_other_baseline(store.study(), value_of(outcome))
             while step := references.trying(store.study()) or references.next_step(store.study()):
                 status.update(Text(step.phase))
                 for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from ruamel.yaml import YAML
@@ -22,7 +22,7 @@ from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
-from search.files import shown
+from search.files import replace_file, shown
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
 from search.timing import Phase, process_age_s, span, working
@@ -76,19 +76,23 @@ def run_experiment(
         profile = _profile(experiment, store, executor)
         for before in earlier:
             _take_over(experiment, store, before, errors)
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
+        spec = _write_experiment(store)
         _tell_calibration(experiment, store, errors)
-        finished = _search(
-            experiment,
-            store,
-            executor,
-            profile,
-            errors,
-            tracker,
-            deadline=deadline,
-            remeasure=remeasure,
-            scalars=tensorboard,
-        )
+        try:
+            finished = _search(
+                experiment,
+                store,
+                executor,
+                profile,
+                errors,
+                tracker,
+                deadline=deadline,
+                remeasure=remeasure,
+                scalars=tensorboard,
+            )
+        finally:
+            if store.study().spec != spec:  # photographs in another folder, found to be the same
+                _write_experiment(store)
         shipment = _write_results(experiment, store, executor, profile)
         study = store.study()
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
@@ -102,8 +106,16 @@ def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStor
         objectives=experiment.objectives,
         identity=experiment.identity,
         spec=experiment.spec,
+        earlier_identity=experiment.earlier_identity,
         storage=storage,
     )
+
+
+def _write_experiment(store: RunStore) -> Mapping[str, Any]:
+    """Write the experiment as it is recorded, for commands that need more than the records; return it."""
+    spec = store.study().spec
+    replace_file(store.folder / "experiment.yaml", lambda path: YAML().dump(dict(spec), path))
+    return spec
 
 
 def _workers(experiment: Experiment, store: RunStore) -> ProcessExecutor:
@@ -351,7 +363,8 @@ def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) ->
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
     with span("pictures"):
-        write_gallery(study.folder, experiment.evaluation_plan().task)
+        recorded = study.facts.get("baseline", {}).get("photographs")
+        write_gallery(study.folder, experiment.evaluation_plan().task, recorded)
     return shipment
 
 

@@ -56,7 +56,7 @@ def trial_table(
         table.add_row(f"{mark}{trial.number}", *figures, gain, *beyond, network_in_words(trial))
     notes = ["* the knee: nearest to the ideal"] if marked else []
     if any(_has_doubt(t) for t in trials):
-        notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
+        notes.append("? untrusted: the machine was busy; rerun the run's command with --remeasure on an idle machine")
     notes += _interval_notes(trials, of_gain=GAIN in certain) if intervals else []
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table

@@ -86,8 +86,12 @@ def _in_folders(folders: Sequence[Path]) -> list[Path]:
 
 
 def _key(plan: TaskPlan, files: Sequence[Path]) -> str:
-    """Name what a task's photographs depend on: plan, files (path, size, time of change), code and libraries."""
-    stats = [(str(file), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
+    """Name what a task's photographs depend on: plan, files (path, inode, size, times), code and libraries.
+
+    A program may set the time of modification (`cp -p`, `rsync -t`); that of the last status change it cannot.
+    """
+    found = [(file, file.stat()) for file in files]
+    stats = [(str(file), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in found]
     libraries = [version(name) for name in ("numpy", "pillow", "scikit-image", "scipy")]
     return stable_hash([asdict(plan), MAX_VALIDATION_PX, stats, _code(), libraries])
 

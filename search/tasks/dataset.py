@@ -283,7 +283,7 @@ def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]
 
 def _given_train(clean: Photo, degraded: Photo, channels: int) -> TrainPhoto:
     pixels, prepared = in_channels(clean.pixels, channels), in_channels(degraded.pixels, channels)
-    return TrainPhoto(clean.name, pixels, prepared, clean.digest)
+    return TrainPhoto(clean.name, pixels, prepared, clean.digest, degraded_digest=degraded.digest)
 
 
 def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limit_px: int | None) -> Pair:
@@ -292,4 +292,5 @@ def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limi
     small = centre_crop(degraded.pixels, multiple=1, limit_px=small_limit)
     large = centre_crop(clean.pixels, multiple=upscale, limit_px=limit_px)
     levels = to_levels(in_channels(small, channels))
-    return Pair(clean.name, in_channels(large, channels), levels, digest=clean.digest)
+    pixels = in_channels(large, channels)
+    return Pair(clean.name, pixels, levels, digest=clean.digest, degraded_digest=degraded.digest)

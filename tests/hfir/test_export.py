@@ -243,6 +243,15 @@ def test_a_file_that_computes_something_else_is_not_kept(built, tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wrong", range(3))
+def test_one_size_that_comes_out_as_no_number_is_enough_to_refuse(wrong: int):
+    checks = [exporting.Check(*size, 0.0) for size in CHECK_SIZES]
+    exporting._refuse_difference(Path("a.onnx"), tuple(checks), TOLERANCE)
+    checks[wrong] = dataclasses.replace(checks[wrong], max_difference=float("nan"))
+    with pytest.raises(ExportError, match="differs from the network by up to nan"):
+        exporting._refuse_difference(Path("a.onnx"), tuple(checks), TOLERANCE)
+
+
 def test_a_failed_export_keeps_the_file_that_was_there(built, tmp_path: Path, lying):
     path = tmp_path / file_name(SMALL, "a", format="onnx")
     path.write_bytes(b"the older one")
@@ -267,6 +276,15 @@ def test_a_file_with_a_frozen_expert_would_be_noticed(built):
     sizes, experts = exporting._compared(network, lambda overrides: network, fp16=False)
     assert all(check.max_difference == 0 for check in sizes)
     assert sum(check.max_difference > TOLERANCE for check in experts) >= 3
+
+
+@pytest.mark.parametrize("expert", range(4))
+def test_a_pushed_router_sends_every_image_to_one_expert_and_the_next(built, image, expert: int):
+    experts = MoEConfig(num_experts=4, top_k=2, stages=("enc1", "mid"))
+    network = deploy_form(built(dataclasses.replace(SMALL, experts=experts), stirred=0.3))
+    network.load_state_dict(network.state_dict() | exporting._pushed_biases(network, expert))
+    _, routings = network.forward_with_routing(image(3, 3, 9, 9))
+    assert {frozenset(row) for r in routings for row in r.chosen.tolist()} == {frozenset({expert, (expert + 1) % 4})}
 
 
 def test_experts_are_left_out_where_their_routers_share_a_tensor(built):

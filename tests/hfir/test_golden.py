@@ -13,11 +13,14 @@ import pytest
 import torch
 
 from hfir import fuse, list_presets, load_preset
+from hfir.slots import ALL
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SHIPPED = sorted((Path(__file__).parents[2] / "results" / "reference" / "efficient" / "presets").iterdir())
 NETWORKS = runpy.run_path(str(GOLDEN / "outputs.py"))
 CASES = NETWORKS["CASES"]
+SAMPLERS = ("downsampler", "upsampler")
+"""Not used by a network of one level."""
 TOLERANCE = 1e-4
 """Of the output's range: rounding on another CPU stays far below, a changed computation does not."""
 
@@ -63,6 +66,13 @@ def test_a_network_keeps_its_output(stored, name: str, form: str):
 
 def test_every_stored_output_has_its_network(stored):
     assert sorted(stored) == sorted(CASES)
+
+
+@pytest.mark.parametrize("slot", ALL)
+def test_every_choice_of_a_slot_has_a_stored_output(slot: str):
+    configs = [case.config for case in CASES.values() if case.config.levels > 1 or slot not in SAMPLERS]
+    chosen = {getattr(config, slot) for config in configs}
+    assert {getattr(choice, "kind", choice) for choice in chosen} >= set(ALL[slot])
 
 
 @pytest.mark.parametrize("folder", SHIPPED, ids=lambda folder: folder.name)

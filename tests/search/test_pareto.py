@@ -158,6 +158,13 @@ def test_contributions_agree_with_leaving_one_out(points):
     assert hypervolume_contributions(points, reference).tolist() == left_out
 
 
+def test_both_ends_of_every_objective_are_infinitely_far_apart():
+    # (6, 3, 3) is the worst in the first objective and the best in none. Of (3, 2, 2) the neighbours are 0 and 4 of 6,
+    # 0 and 3 of 5, 0 and 3 of 5.
+    distances = crowding_distance([[0, 4, 4], [4, 0, 5], [5, 5, 0], [6, 3, 3], [3, 2, 2]])
+    assert distances.tolist() == [math.inf] * 4 + [pytest.approx(4 / 6 + 3 / 5 + 3 / 5)]
+
+
 def test_the_knee_is_the_corner_of_the_front():
     assert knee_index([[0, 10], [1, 1], [10, 0]], [False, False]) == 1
 

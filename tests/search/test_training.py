@@ -24,7 +24,7 @@ from search.evaluation.evaluator import task_data
 from search.store import hold
 from search.training import GanPlan, TrainingPlan, load_recipe
 from search.training.average import WeightAverage
-from search.training.files import Validation, read_checkpoint
+from search.training.files import Validation, read_checkpoint, write_checkpoint
 from search.training.plan import PlanError, differences, plan_from
 from search.training.recipe import Recipe
 from search.training.start import Start, start_from
@@ -572,3 +572,58 @@ def test_a_row_of_the_history_can_be_read_back():
         step=1, stage="psnr", psnr_db=30.0, ssim=0.9, loss=None, learning_rate=0.1, images_per_s=None, elapsed_s=0.0
     )
     assert Validation(**{name: getattr(row, name) for name in Validation.__slots__}) == row
+
+
+# Which photographs a training is of ---------------------------------------------------------------
+
+
+@pytest.fixture
+def own_photographs(task: dict, tmp_path: Path) -> dict:
+    """A task on copies of the photographs, to change."""
+    folders = {name: str(shutil.copytree(folder, tmp_path / name)) for name, folder in task["data"].items()}
+    return {**task, "data": folders}
+
+
+def go_on(folder: Path, start: Start, task: dict, **changes: object) -> Outcome:
+    task_data.cache_clear()  # as in a new process
+    plan = plan_from({"steps": 2, **SHORT, **changes})
+    return train(
+        Recipe(plan, load_recipe(None, [], task).task), start, folder, make_fabric("32-true", accelerator="cpu")
+    )
+
+
+def test_a_training_is_not_resumed_on_other_photographs(tmp_path: Path, begin: Begin, own_photographs: dict):
+    out = tmp_path / "out"
+    first = go_on(out, begin(), own_photographs)
+    trained = Path(own_photographs["data"]["train"])
+    shutil.copyfile(trained / "100.png", tmp_path / "kept.png")
+    (trained / "100.png").rename(Path(own_photographs["data"]["validation"]) / "100.png")
+    with pytest.raises(InputError, match=r"100\.png: used for validation now, not before\n.*\n?.*Restore the"):
+        go_on(out, begin(), own_photographs)
+    (Path(own_photographs["data"]["validation"]) / "100.png").unlink()
+    with pytest.raises(InputError, match=r"100\.png \(training\): removed") as refused:
+        go_on(out, begin(), own_photographs)
+    assert "best/ of this one can be started from" in str(refused.value)
+    assert {"0.png", "100.png"} == set(start_from(str(first.folder / "best")).seen.train.values())
+    shutil.copyfile(tmp_path / "kept.png", trained / "100.png")
+    assert go_on(out, begin(), own_photographs).finished
+
+
+def test_equal_photographs_in_another_folder_are_the_same_training(
+    tmp_path: Path, begin: Begin, task: dict, own_photographs: dict
+):
+    go_on(tmp_path / "out", begin(), task)
+    assert go_on(tmp_path / "out", begin(), own_photographs).finished
+
+
+def test_a_checkpoint_of_an_earlier_version_is_compared_with_what_its_card_records(
+    tmp_path: Path, begin: Begin, own_photographs: dict
+):
+    out = tmp_path / "out"
+    go_on(out, begin(), own_photographs)
+    state = {key: value for key, value in saved(out).items() if key not in ("photographs", "schema")}
+    write_checkpoint(out, state)
+    assert go_on(out, begin(), own_photographs).finished
+    (Path(own_photographs["data"]["train"]) / "0.png").unlink()
+    with pytest.raises(InputError, match=r"0\.png \(training\): removed"):
+        go_on(out, begin(), own_photographs)

@@ -164,6 +164,7 @@ def open_store(experiment: Experiment, folder: Path) -> RunStore:
         objectives=experiment.objectives,
         identity=experiment.identity,
         spec=experiment.spec,
+        earlier_identity=experiment.earlier_identity,
     )
 
 

@@ -122,6 +122,16 @@ def test_a_candidates_figures_are_bit_for_bit_what_they_were(tiny: Callable[...,
     assert now == written_out(config, plan.proxy, data, seed=7, steps=20)
 
 
+def test_the_reported_loss_is_the_mean_over_the_last_tenth_of_the_steps(tiny: Callable[..., Experiment]):
+    plan = tiny().evaluation_plan()
+    config = HFIRConfig(upscale=2, width=4, bottleneck_blocks=0, decoder_blocks=(0,))
+    training, losses = ProxyTraining(config, plan.proxy, task_data(plan.task), seed=7), []
+    reported = training.run_to(20, lambda step, loss, rate: losses.append(float(loss)))
+    assert reported == pytest.approx((losses[18] + losses[19]) / 2)
+    assert reported != pytest.approx(sum(losses) / 20)
+    assert training.run_to(25, lambda step, loss, rate: losses.append(float(loss))) == pytest.approx(losses[24])
+
+
 def test_any_module_trains_and_goes_on_from_its_checkpoint_as_if_unbroken(tiny, tmp_path: Path):
     evaluator = ProxyEvaluator(tiny().evaluation_plan())
     data = task_data(evaluator.plan.task)
