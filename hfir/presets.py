@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 
 from hfir.config import DFTRefinerConfig, FrequencySplitConfig, HFIRConfig, LargeKernelConfig, MoEConfig
 from hfir.config import WindowAttentionConfig as Window
@@ -92,9 +92,14 @@ def load_preset(name_or_path: str | Path) -> HydraFusionIR:
         raise WeightsError(
             f"{path}: no such file. Give a preset folder, a .safetensors file, or one of: {', '.join(_PRESETS)}."
         )
-    model = build_model(_config_of(path))
     try:
-        model.load_state_dict(load_file(path))
+        data = path.read_bytes()  # safetensors itself opens no path that is not UTF-8
+        state = load(data)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: cannot be read as safetensors ({error}). Copy the file again.") from error
+    model = build_model(_config_of(path, data))
+    try:
+        model.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[1].strip()
         raise WeightsError(
@@ -111,12 +116,9 @@ def save_weights(model: HydraFusionIR, path: Path) -> None:
     path.write_bytes(save(state, metadata=metadata))  # unlike save_file, this keeps to the user's umask
 
 
-def _config_of(path: Path) -> HFIRConfig:
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: cannot be read as safetensors ({error}). Copy the file again.") from error
+def _config_of(path: Path, data: bytes) -> HFIRConfig:
+    """Read the configuration in the header of a file: its length in 8 bytes, then JSON."""
+    metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
     if METADATA_KEY not in metadata:
         raise WeightsError(
             f"{path}: carries no {METADATA_KEY!r} metadata, so it was not written by hfir. "

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,15 @@ from hfir import (
     save_weights,
 )
 from hfir.presets import METADATA_KEY, WEIGHTS_FILE
+
+
+def test_a_preset_is_loaded_from_a_folder_of_any_name(built, tmp_path: Path):
+    folder = tmp_path / os.fsdecode(b"r\xdfn")
+    folder.mkdir()
+    model = built(preset_config("efficient", width=4))
+    save_weights(model, folder / WEIGHTS_FILE)
+    loaded = load_preset(folder).state_dict()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize("fused", [False, True])

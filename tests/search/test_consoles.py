@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ast
+import io
 import json
 import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -55,11 +58,38 @@ def calls(source: Path, name: str) -> list[ast.Call]:
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda path: path.stem)
 def test_commands_take_their_consoles_from_one_place_and_columns_of_text_have_no_markup(source: Path) -> None:
-    assert not calls(source, "Console")  # consoles.py makes them by `partial`
+    assert source.stem == "consoles" or not calls(source, "Console")
     for column in calls(source, "TextColumn"):
         assert [k.value.value for k in column.keywords if k.arg == "markup" and isinstance(k.value, ast.Constant)] == [
             False
         ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"), [("utf-8", r"Straße \udcdf – 1"), ("latin-1", r"Straße \udcdf \u2013 1")]
+)
+def test_what_the_encoding_lacks_is_printed_as_an_escape(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, text: str
+) -> None:
+    for name, make in (("stdout", output_console), ("stderr", error_console)):
+        stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, name, stream)
+        make().print("Straße \udcdf – 1")
+        stream.flush()
+        assert stream.buffer.getvalue().decode(encoding).strip() == text  # pyright: ignore[reportAttributeAccessIssue]
+
+
+RUN = Path(__file__).parents[2] / "results/reference/small"
+
+
+@pytest.mark.parametrize("command", ["status", "front", "select", "report", "profile", "compare"])
+def test_a_run_in_a_folder_of_any_name_is_looked_at(tmp_path: Path, command: str) -> None:
+    run = tmp_path / os.fsdecode(b"r\xdfn[bold]")
+    shutil.copytree(RUN, run)
+    others = [str(RUN)] if command == "compare" else []
+    done = CliRunner().invoke(app, [command, str(run), *others])
+    assert done.exit_code == 0, done.output
+    assert done.output
 
 
 def test_json_holds_no_text_that_cannot_be_written(capsys: pytest.CaptureFixture[str]) -> None:
