@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import secrets
@@ -55,6 +56,22 @@ def shown(path: os.PathLike[str] | str) -> str:
     r"""Return a path as printable text: bytes that are not UTF-8 and control characters as `\xdf`."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+ESCAPED = "search.escaped"
+"""Error handler of text streams: what the encoding lacks is written as an escape, bytes of a name as `shown` does."""
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    named = (f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else None for c in lacking)
+    text = [n or c.encode("ascii", "backslashreplace").decode() for n, c in zip(named, lacking, strict=True)]
+    return "".join(text), error.end
+
+
+codecs.register_error(ESCAPED, _escaped)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,8 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from search.files import ESCAPED
+
 WIDE = 120
 """Columns of text where there is no terminal to say how wide it is."""
 
@@ -29,5 +31,5 @@ def error_console(*, quiet: bool = False) -> Console:
 
 def _plain(stream: TextIO, **options: Any) -> Console:
     if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
+        stream.reconfigure(errors=ESCAPED)
     return Console(markup=False, emoji=False, highlight=False, **options)

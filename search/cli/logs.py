@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from search.evaluation import made_up
+from search.files import ESCAPED
 
 _PACKAGES = ("search", "hfir")
 
@@ -46,7 +47,7 @@ class _FileLog(logging.FileHandler):
 
 def file_log(path: Path) -> logging.Handler:
     """Return a handler that appends dated lines to a file."""
-    handler = _FileLog(path, encoding="utf-8")
+    handler = _FileLog(path, encoding="utf-8", errors=ESCAPED)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     return handler
 
