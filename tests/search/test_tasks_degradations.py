@@ -132,7 +132,7 @@ def test_jpeg_halves_the_resolution_of_chroma():
     # Red and blue columns in turn: at 4:2:0 two columns share their chroma, so that both turn alike.
     stripes = np.zeros((16, 16, 3), dtype=np.uint8)
     stripes[:, ::2, 0], stripes[:, 1::2, 2] = 255, 255
-    decoded = Jpeg(100).prepare(stripes).astype(int)
+    decoded = Jpeg(95).prepare(stripes).astype(int)
     chroma = decoded[..., 0] - decoded[..., 2]
     assert np.abs(chroma[:, ::2] - chroma[:, 1::2]).max() < 120
 
@@ -140,7 +140,7 @@ def test_jpeg_halves_the_resolution_of_chroma():
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("super_resolution", {"upscale": 1}, r"upscale = 1 is out of range.*2 \.\. 8"),
+        ("super_resolution", {"upscale": 1}, r"upscale = 1 is out of range.*2\.\.4"),
         ("denoise", {"sigma": 0}, "sigma = 0"),
         ("denoise", {"sigma": float("nan")}, "sigma = nan"),
         ("deblur", {"blur_sigma_px": 0}, "blur_sigma_px = 0"),
