@@ -51,7 +51,7 @@ class Form(NamedTuple):
     psnr_db: float | None
 
 
-def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
+def write_gallery(folder: Path, plan: TaskPlan, *, out: Path | None = None) -> list[Path]:
     """Write crops of validation photographs into `pictures/` of a run's folder, in place of what is there.
 
     Each is shown as input, bicubic (in super-resolution), as each preset restores it, and as it is in truth, at the
@@ -60,6 +60,7 @@ def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
     Args:
         folder: Of the run; its `presets/` hold the networks. Names that share their weights are shown once.
         plan: The run's task.
+        out: Folder for `pictures/`; by default the run's.
 
     Returns:
         The files' paths, the list of them last; nothing where there are no presets.
@@ -72,7 +73,7 @@ def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
     if not networks:
         return []
     data = task_data(plan)
-    target = folder / FOLDER
+    target = (folder if out is None else out) / FOLDER
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     entries, paths = [], []

@@ -106,6 +106,7 @@ def bench_samplers(
         for screen in (screenings if name in SAMPLERS else (None,))
         for seed in range(seeds)
     ]
+    out.mkdir(parents=True, exist_ok=True)
     found = contenders(_done(jobs, workers))
     console = output_console()
     console.print(_shares_sheet(found, evaluations))
@@ -317,7 +318,6 @@ def _written(
     stem = table.name if within is None else f"{table.name}-within-{within:g}"
     title = f"Samplers on {table.name}" + ("" if within is None else f", cost within its {within:.0%} quantile")
     try:
-        out.mkdir(parents=True, exist_ok=True)
         paths = [
             write_atomically(out / f"{stem}.csv", _csv(_records(found, evaluations))),
             write_atomically(out / f"{stem}.png", render(draw_courses(table, found, title=title), "png")),

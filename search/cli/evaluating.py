@@ -15,6 +15,7 @@ from search.cli.restoring import half_named, shown_progress
 from search.cli.showing import print_json
 from search.cli.tables import output_console
 from search.experiment.sections import TaskSection
+from search.files import may_write, shown
 from search.inference.networks import Restorer, open_restorer
 from search.inference.scoring import (
     Ruler,
@@ -64,6 +65,7 @@ def evaluate_preset(
     """
     if task is not None and degraded is not None:
         raise InputError("--task and --degraded: images are degraded by a task, or given as files. Leave one out.")
+    _check_csv(csv_file)
     errors = Console(stderr=True)
     with logging_to(shown_log(errors)):
         if preset == BICUBIC:
@@ -236,6 +238,12 @@ def _as_json(scores: Scores, preset: str, folder: Path, tile_px: int | None) -> 
         },
         "notes": list(scores.notes),
     }
+
+
+def _check_csv(path: Path | None) -> None:
+    """Refuse a CSV that cannot be written, before anything is computed."""
+    if path is not None and not may_write(path):
+        raise InputError(f"--csv {shown(path)}: cannot be written. Name another file, in a folder that exists.")
 
 
 def _write_csv(scores: Scores, path: Path) -> None:

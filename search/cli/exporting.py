@@ -58,7 +58,11 @@ def export_preset(
                 task=card.get("task", {}).get("kind"),
                 overwrite=overwrite,
             )
-    except (ConfigError, WeightsError, FileExistsError) as error:
+    except (ConfigError, WeightsError) as error:
+        raise InputError(str(error)) from error
+    except FileExistsError as error:
+        if error.errno is not None:  # from the system: the folder cannot be made
+            raise
         raise InputError(str(error)) from error
     except ExportError as error:
         raise HFIRSearchError(str(error)) from error

@@ -186,7 +186,9 @@ def _conditions_of(trial: Trial, study: Study) -> str:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output; what is no finite number becomes null, as JSON has no word for it."""
-    Console(soft_wrap=True).print_json(json.dumps(_finite(value), allow_nan=False))
+    console = Console(soft_wrap=True)
+    escaped = not console.encoding.startswith("utf")  # an escape loses nothing where a replaced character would
+    console.print_json(json.dumps(_finite(value), allow_nan=False), ensure_ascii=escaped)
 
 
 def _finite(value: Any) -> Any:

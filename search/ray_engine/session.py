@@ -194,7 +194,9 @@ class StudySearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Say where the state is: in the run's record."""
-        Path(checkpoint_path).write_text("The run's record, study.journal, is all that resuming reads.\n")
+        Path(checkpoint_path).write_text(
+            "The run's record, study.journal, is all that resuming reads.\n", encoding="utf-8"
+        )
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: sessions are not restored."""
