@@ -160,7 +160,7 @@ def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: 
     made = warm_start(store, experiment.space, earlier, encode)
     log.info("%s", made)
     if errors.is_terminal:  # where the log shows warnings only
-        errors.print(shown(made), highlight=False, markup=False)
+        errors.print(shown(str(made)), highlight=False, markup=False)
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
