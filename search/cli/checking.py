@@ -14,6 +14,7 @@ from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
+from search.report.words import count
 from search.runtime import worker_count
 from search.types import EvaluationError
 
@@ -64,7 +65,7 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     for name, (inside, checked) in found.within.items():
         table.add_row(f"  within {name} <= {limits[name]:g}", _share(inside, checked) + _hint(inside, checked))
     table.add_row("  legal and within all limits", _share(*found.within_all))
-    table.add_row("trials", f"{experiment.search.trials}, {found.training_steps:,} training steps expected")
+    table.add_row("trials", f"{_trials(experiment, found)}, {found.training_steps:,} training steps expected")
     table.add_row(
         "proposals",
         "none would fit"
@@ -84,6 +85,14 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     what = "bicubic" if experiment.task.scale > 1 else "degraded input"
     table.add_row(f"{what} on these", f"{base.psnr_db:.2f} dB, SSIM {base.ssim:.4f}")
     return table
+
+
+def _trials(experiment: Experiment, found: Feasibility) -> str:
+    """Return how many candidates will be trained; where the space holds fewer than asked for, say so."""
+    asked = experiment.search.trials
+    if found.trials == asked:
+        return f"{asked:,}"
+    return f"about {found.trials:,} of the {asked:,} asked for (the space has {count(found.size, 'point')})"
 
 
 def _share(part: int, whole: int) -> str:

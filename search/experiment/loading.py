@@ -72,6 +72,11 @@ class Experiment:
         """The budget's limits, by the cost's name."""
         return self.budget.limits()
 
+    @property
+    def most_trials(self) -> int:
+        """Candidates that can be trained: `search.trials`, or all points of a smaller space."""
+        return min(self.search.trials, self.space.size)
+
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
 
