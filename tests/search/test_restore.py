@@ -92,7 +92,9 @@ def picture_at(path: Path, colour: np.ndarray | None = None, alpha: np.ndarray |
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_depth_grey_and_alpha_go_through_tiles_untouched(same: Path, tmp_path: Path, bits: int, channels: int):
-    before = picture_at(tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1))
+    before = picture_at(
+        tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1) | 1
+    )
     done = call("restore", tmp_path / "in.png", "--preset", same, "-o", tmp_path / "out.png", "--tile", 64)
     assert done.exit_code == 0, done.output
     assert "restored 1" in done.output
