@@ -44,7 +44,7 @@ def export_preset(
     card = _card(Path(preset))
     progress = error_console()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # an untrained network is the same each time
             model = load_preset(preset)
         with progress.status(f"writing {format} and comparing it with the network …"):
