@@ -1,4 +1,4 @@
-"""How sure a front is: what further seeds say of its members' order, and who would be on it again.
+"""How sure a front is: the order of its members under further seeds, and which latencies are untrusted.
 
 A candidate's quality is one draw: another seed of its initial weights gives another. Members of the front are drawn
 again (replicates) until their order is clear. Nothing here changes a front: its figures are those of the first seed.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 from scipy.special import stdtrit
 
-from search.pareto import Floats, minimisation_matrix
-from search.types import OBJECTIVES, Trial, TrialState
+from search.pareto import Floats, minimisation_matrix, pareto_front
+from search.types import OBJECTIVES, Cost, Study, Trial, TrialState
 
 COVERAGE = 0.95
 DRAWS = 4000
@@ -134,6 +135,41 @@ def front_probabilities(
         rivals = np.flatnonzero((fixed <= fixed[place]).all(axis=1))
         shares[trial.number] = float((drawn[:, rivals] <= drawn[:, [place]]).all(axis=1).mean())
     return shares
+
+
+def untrusted_candidates(trials: Sequence[Trial], objectives: Sequence[str]) -> tuple[Trial, ...]:
+    """Return the candidates whose untrusted latency matters to the front, in order of their numbers.
+
+    These are members, and candidates that would be members at the lower end of their latency's interval.
+    """
+    if not objectives:
+        return ()
+    members = pareto_front(trials, objectives).members
+    possible = pareto_front([at_lowest_latency(t) for t in trials], objectives).members
+    numbers = {t.number for t in (*members, *possible)}
+    return tuple(t for t in trials if t.number in numbers and has_untrusted_latency(t.cost))
+
+
+def untrusted_latencies(study: Study) -> tuple[str, ...]:
+    """Return the names of what `run --remeasure` measures again: `trial 3`, `reference edsr`."""
+    references = [r for r in study.references if not r.reason and has_untrusted_latency(r.cost)]
+    return (
+        *(f"trial {t.number}" for t in untrusted_candidates(study.trials, study.objectives)),
+        *(f"reference {r.name}" for r in references),
+    )
+
+
+def at_lowest_latency(trial: Trial) -> Trial:
+    """Return a candidate with the lower end of its latency's interval as its latency, where that is untrusted."""
+    if trial.cost is None or trial.cost.latency is None or trial.cost.latency.trusted:
+        return trial
+    latency = replace(trial.cost.latency, median_ms=trial.cost.latency.low_ms)
+    return replace(trial, cost=replace(trial.cost, latency=latency))
+
+
+def has_untrusted_latency(cost: Cost | None) -> bool:
+    """Say whether a latency was measured while the machine was busy."""
+    return cost is not None and cost.latency is not None and not cost.latency.trusted
 
 
 def _draws(values: Sequence[float], pooled: float, freedom: int, draws: int, rng: np.random.Generator) -> Floats:

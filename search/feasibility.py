@@ -9,9 +9,9 @@ from statistics import median
 from hfir.config import HFIRConfig
 from hfir.errors import ConfigError
 from search.evaluation.answers import Baseline
-from search.evaluation.cost import count_macs_g, count_parameters, deploy_form, peak_memory_mib
+from search.evaluation.cost import count_macs_g, count_parameters, deploy_form
 from search.evaluation.evaluator import look_at_data, task_data
-from search.evaluation.latency import measure_latency
+from search.evaluation.meter import measure_latency, peak_memory_mib
 from search.evaluation.plan import CostPlan
 from search.evaluation.proxy import ProxyTraining
 from search.experiment import Experiment

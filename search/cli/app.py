@@ -98,7 +98,12 @@ def run(
         ),
     ] = None,
     remeasure: Annotated[
-        bool, typer.Option("--remeasure", help="Take latencies anew that this machine remembers.")
+        bool,
+        typer.Option(
+            "--remeasure",
+            help="Ignore cached latencies and measure again; of a finished run, the untrusted ones of its front and "
+            "its references.",
+        ),
     ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write the course of each training to <run>/tensorboard.")

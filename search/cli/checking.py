@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
@@ -23,7 +22,7 @@ from search.types import EvaluationError
 def check_experiment(path: str, overrides: list[str], *, as_json: bool) -> None:
     """Load, probe and describe an experiment."""
     experiment = load_experiment(path, overrides)
-    console, progress = output_console(), Console(stderr=True)
+    console, progress = output_console(), error_console()
     workers = worker_count(experiment)
     with progress.status("probing the space: decoding, counting, running a few networks …"):
         found = _in_a_worker(experiment, workers)

@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
+from search.files import shown
 from search.report import Band, Comparison, compare_runs, merged_bands
 from search.report.intervals import Interval
-from search.report.words import figure
+from search.report.words import after_steps, figure
 from search.store import read_study
 from search.types import OBJECTIVES, InputError
 
@@ -38,7 +39,7 @@ def show_comparison(folders: Sequence[Path], *, out: Path | None, as_json: bool)
     console = output_console()
     _print(console, comparison)
     if out is not None:
-        console.print(f"Figure: {out}", highlight=False, markup=False)
+        console.print(f"Figure: {shown(out)}", highlight=False, markup=False)
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:
@@ -103,7 +104,8 @@ def _runs_table(comparison: Comparison) -> Table:
 def _bands_table(comparison: Comparison) -> Table:
     label = OBJECTIVES[comparison.cost].label
     table = _table(
-        f"Who has the highest PSNR at no more than this {label}", ("from", "to", "run", "lead dB", "verdict")
+        f"Who has the highest PSNR{_after(comparison)} at no more than this {label}",
+        ("from", "to", "run", "lead dB", "verdict"),
     )
     for group in merged_bands(comparison.bands):
         high = group[-1].high
@@ -115,6 +117,12 @@ def _bands_table(comparison: Comparison) -> Table:
             _verdict(group[0]),
         )
     return table
+
+
+def _after(comparison: Comparison) -> str:
+    """Return after how many steps the runs are compared, where that is the same for all."""
+    steps = {after_steps(run.study) for run in comparison.runs if run.front}
+    return f" {steps.pop()}" if len(steps) == 1 else ""
 
 
 def _table(title: str, headings: Sequence[str]) -> Table:

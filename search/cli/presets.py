@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
-from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset
+from search.files import shown
+from search.presets import PRESET_FILE, Comparison, Refused, Verdict, Written, export_presets, verify_preset
 from search.report import choose_presets
 from search.report.classes import ClassChoice, choose_classes
 from search.store import hold, read_study
 from search.types import EvaluationError, HFIRSearchError, InputError, Study, TrialState
+
+_CLASS = re.compile(r"within_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)ms")
+"""The folder of a latency class."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ def write_presets(
         wanted = experiment.deploy.classes_ms
     with (
         hold(folder) if out is None else nullcontext(),
-        Console(stderr=True, quiet=quiet).status("reading back, scoring, measuring and writing …"),
+        error_console(quiet=quiet).status("reading back, scoring, measuring and writing …"),
     ):
         shipment = ship(study, experiment, wanted, out=out, onnx=onnx)
     if as_json:
@@ -123,8 +127,11 @@ def ship(
         out: Folder for the presets' folders; by default `presets/` of the run.
         onnx: Write ONNX files too.
         executor: The run's, where it still has workers; None for one that starts, and ends, in here.
-        keep_current: Leave a preset as it is that is there already, whole.
+        keep_current: Leave a preset as it is that is there already, whole, and write the latency classes of earlier
+            calls as well.
     """
+    if keep_current:
+        classes_ms = sorted({*classes_ms, *_earlier_classes(out or study.folder / "presets")})
     choices = choose_classes(study, classes_ms)
     filled = {choice.role: choice for choice in choices if choice.trial is not None}
     chosen = {**choose_presets(study), **{role: c.trial for role, c in filled.items() if c.trial is not None}}
@@ -156,7 +163,7 @@ def verify(folder: Path, *, as_json: bool) -> None:
     """
     executor = ProcessExecutor(1, start_worker)
     try:
-        with Console(stderr=True).status("measuring again …"):
+        with error_console().status("measuring again …"):
             [outcome] = executor.run(verify_preset, [folder])
     finally:
         executor.close()
@@ -190,6 +197,12 @@ def _classes(text: str) -> tuple[float, ...]:
     return values
 
 
+def _earlier_classes(folder: Path) -> list[float]:
+    """Return the latency classes that presets in a folder were written for, e.g. 10 for `within_10ms`."""
+    found = [_CLASS.fullmatch(path.name) for path in folder.glob("within_*ms") if (path / PRESET_FILE).is_file()]
+    return [float(match[1]) for match in found if match is not None]
+
+
 def _refuse_empty(study: Study) -> None:
     if study.in_state(TrialState.COMPLETE):
         return
@@ -214,7 +227,7 @@ def _show_shipment(shipment: Shipment) -> None:
     for heading in ("folder", "name", "trial", "ONNX"):
         table.add_column(heading, overflow="fold")
     for w in shipment.written:
-        table.add_row(str(w.folder), w.name, str(w.trial), "yes" if w.onnx else "no")
+        table.add_row(shown(w.folder), w.name, str(w.trial), "yes" if w.onnx else "no")
     if shipment.written:
         console.print(table)
     for remark in shipment.remarks():
@@ -223,7 +236,7 @@ def _show_shipment(shipment: Shipment) -> None:
 
 def _show_comparisons(folder: Path, rows: Sequence[Comparison]) -> None:
     console = output_console()
-    table = Table(box=None, title=f"{folder} measured again", title_justify="left", title_style="bold")
+    table = Table(box=None, title=f"{shown(folder)} measured again", title_justify="left", title_style="bold")
     for heading in ("figure", "recorded", "here", "difference", ""):
         table.add_column(heading, overflow="fold")
     for row in rows:

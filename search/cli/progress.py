@@ -37,10 +37,10 @@ def live_progress(experiment: Experiment, console: Console) -> Iterator[Onlooker
     """Show a live panel while the block runs; the onlooker that it yields feeds it."""
     total = expected_steps(experiment, experiment.most_trials)
     bars = Bars(
-        TextColumn("[bold]{task.description}"),
+        TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
+        TextColumn("{task.fields[left]}", markup=False),
         console=console,
     )
     bar = bars.add_task(experiment.name, total=total, left="")

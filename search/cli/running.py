@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
+from search.files import replace_file, shown
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
 from search.timing import Phase, process_age_s, span, working
@@ -64,7 +66,7 @@ def run_experiment(
         _require_tensorboard()
     tracker = None if mlflow is None else _tracker(mlflow)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-    errors = Console(stderr=True, quiet=quiet)
+    errors = error_console(quiet=quiet)
     with (
         hold(folder),
         logging_to(*_logs(folder, errors)),
@@ -74,20 +76,24 @@ def run_experiment(
         profile = _profile(experiment, store, executor)
         for before in earlier:
             _take_over(experiment, store, before, errors)
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
+        spec = _write_experiment(store)
         _tell_calibration(experiment, store, errors)
         _tell_size(experiment, store, errors)
-        finished = _search(
-            experiment,
-            store,
-            executor,
-            profile,
-            errors,
-            tracker,
-            deadline=deadline,
-            remeasure=remeasure,
-            scalars=tensorboard,
-        )
+        try:
+            finished = _search(
+                experiment,
+                store,
+                executor,
+                profile,
+                errors,
+                tracker,
+                deadline=deadline,
+                remeasure=remeasure,
+                scalars=tensorboard,
+            )
+        finally:
+            if store.study().spec != spec:  # photographs in another folder, found to be the same
+                _write_experiment(store)
         shipment = _write_results(experiment, store, executor, profile)
         study = store.study()
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
@@ -101,8 +107,16 @@ def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStor
         objectives=experiment.objectives,
         identity=experiment.identity,
         spec=experiment.spec,
+        earlier_identity=experiment.earlier_identity,
         storage=storage,
     )
+
+
+def _write_experiment(store: RunStore) -> Mapping[str, Any]:
+    """Write the experiment as it is recorded, for commands that need more than the records; return it."""
+    spec = store.study().spec
+    replace_file(store.folder / "experiment.yaml", lambda path: YAML().dump(dict(spec), path))
+    return spec
 
 
 def _workers(experiment: Experiment, store: RunStore) -> ProcessExecutor:
@@ -147,7 +161,7 @@ def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: 
     made = warm_start(store, experiment.space, earlier, encode)
     log.info("%s", made)
     if errors.is_terminal:  # where the log shows warnings only
-        errors.print(str(made), highlight=False, markup=False)
+        errors.print(shown(str(made)), highlight=False, markup=False)
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
@@ -183,11 +197,13 @@ def _search(
     scalars: bool,
 ) -> bool:
     """Search until done or out of time; return whether the run is finished."""
-    from search.study import Progress, References, SearchRun, rules_of
+    from search.study import Progress, References, SearchRun, added_plans, rules_of
 
+    before = store.study()
+    added = added_plans(before) if remeasure else ()
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
-        onlooker(Progress(study=store.study(), phase="starting", running=frozenset()))
+        onlooker(Progress(study=before, phase="starting", running=frozenset()))
         evaluator = _evaluator(experiment, remeasure=remeasure)
         search = SearchRun(
             experiment,
@@ -195,28 +211,79 @@ def _search(
             store,
             executor,
             references=References(
-                experiment.references, store, rungs=experiment.proxy.rungs, seed=experiment.search.seed
+                (*experiment.references, *added),
+                store,
+                rungs=experiment.proxy.rungs,
+                seed=experiment.search.seed,
+                remeasure=remeasure,
             ),
             onlooker=onlooker,
             deadline=deadline,
             scalars=scalars,
             move=remeasure,
+            remeasure=remeasure,
             rules=rules_of(experiment),
             profile=profile,
         )
-        if search.is_finished:
-            _tell_finished(search, errors)
+        if search.is_finished and not (remeasure and _is_of_another_machine(before)):
+            _tell_finished(search, errors, remeasure=remeasure)
             return True
         _run(experiment, search)
-        return search.is_finished
+        finished = search.is_finished
+    if remeasure:
+        _tell_remeasured(before, store.study(), errors)
+    return finished
 
 
-def _tell_finished(search: SearchRun, errors: Console) -> None:
+def _is_of_another_machine(study: Study) -> bool:
+    from search.evaluation.host import host_name
+    from search.study import foreign_trials
+
+    return bool(foreign_trials(study, host_name()))
+
+
+def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> None:
     from search.report.words import count
 
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
-    errors.print(f"{store.folder} is finished: {_why(store.study())}{waits}", highlight=False, soft_wrap=True)
+    study = store.study()
+    text = f"{shown(store.folder)} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
+    errors.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
+
+
+def _latency_advice(study: Study, *, remeasure: bool) -> str:
+    """Return what --remeasure would do, or why it did nothing; empty where there is no need to mention it."""
+    from search.certainty import untrusted_latencies
+    from search.report.words import count
+
+    untrusted = untrusted_latencies(study)
+    if untrusted and remeasure:
+        return (
+            f"Untrusted, but not measured again: {', '.join(untrusted)}. A network that `measure beside` added from a "
+            "module is measured again by the same `measure beside` command."
+        )
+    if untrusted:
+        number = count(len(untrusted), "latency is", "latencies are")
+        return f"{number} untrusted: rerun this command with --remeasure on an idle machine to measure again."
+    if remeasure:
+        return (
+            "Every latency of its front and its references is trusted, so nothing was measured again. --remeasure "
+            "measures untrusted latencies of a finished run again; while a run is not finished, it ignores cached ones."
+        )
+    return ""
+
+
+def _tell_remeasured(before: Study, after: Study, errors: Console) -> None:
+    """Say how many latencies were untrusted, and which still are."""
+    from search.certainty import untrusted_latencies
+
+    was, still = untrusted_latencies(before), untrusted_latencies(after)
+    if not was and not still:
+        return
+    text = f"Untrusted latencies of the front and the references: {len(was)} before, {len(still)} now"
+    text += f" ({', '.join(still)}). Rerun this command on an idle machine." if still else "."
+    errors.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _why(study: Study) -> str:
@@ -303,17 +370,19 @@ def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) ->
     with span("imports"):
         from search.cli.presets import Shipment, ship
         from search.gallery import write_gallery
-        from search.report import write_all
+        from search.report import write_all, write_figures_again
 
     with span("tables"):
         write_all(study)
+        write_figures_again(study)
     if not study.in_state(TrialState.COMPLETE):
         return Shipment((), ())
     shipment = ship(study, experiment, experiment.deploy.classes_ms, executor=executor, keep_current=True)
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
     with span("pictures"):
-        write_gallery(study.folder, experiment.evaluation_plan().task)
+        recorded = study.facts.get("baseline", {}).get("photographs")
+        write_gallery(study.folder, experiment.evaluation_plan().task, recorded)
     return shipment
 
 
@@ -335,7 +404,6 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         HFIRSearchError: If the run is over and no candidate completed.
     """
     from search.cli.showing import frame_records, print_front, print_json, reference_records
-    from search.cli.tables import output_console
     from search.report.words import failure_words
 
     complete = study.in_state(TrialState.COMPLETE)
@@ -358,7 +426,9 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         _print_ending(console, study, finished=finished)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
-        console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+        console.print(
+            f"Report: {shown(folder / 'report.html')}   Presets: {shown(folder / 'presets')}", highlight=False
+        )
 
 
 def _print_ending(console: Console, study: Study, *, finished: bool) -> None:

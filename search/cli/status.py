@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
+from search.cli.consoles import output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.cli.textplot import Mark, text_plot
 from search.report import RunStatus, read_status
 from search.report.words import cost_objectives, count, duration, quality_objective

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from search.certainty import front_probabilities, quality_of
@@ -25,14 +24,6 @@ COLUMNS = {
 """Figures and their headings."""
 GAIN = "95 % of\ngain"
 """Heading of the interval of what a network gains over the baseline."""
-WIDE = 120
-"""Columns of text where there is no terminal to say how wide it is."""
-
-
-def output_console() -> Console:
-    """Return the console for results: as wide as the terminal, or wide enough for the tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
 
 
 def front_table(study: Study, rows: int | None = None, *, intervals: bool = False) -> Table:
@@ -65,7 +56,7 @@ def trial_table(
         table.add_row(f"{mark}{trial.number}", *figures, gain, *beyond, network_in_words(trial))
     notes = ["* the knee: nearest to the ideal"] if marked else []
     if any(_has_doubt(t) for t in trials):
-        notes.append("? untrusted: the machine was busy while this was measured; --remeasure on a quiet one")
+        notes.append("? untrusted: the machine was busy; rerun the run's command with --remeasure on an idle machine")
     notes += _interval_notes(trials, of_gain=GAIN in certain) if intervals else []
     table.caption, table.caption_justify = "\n".join(notes) or None, "left"
     return table

@@ -546,10 +546,6 @@ StoragePath = Annotated[
     str, _matching(_STORAGE, _STORAGE_RULE), WithJsonSchema({"type": "string", "pattern": _STORAGE})
 ]
 
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_WHOLE_GPUS = {"type": "integer", "minimum": 1, "maximum": 64}
-GpuShare = Annotated[float, WithJsonSchema({"anyOf": [_SHARE, _WHOLE_GPUS]})]
-
 POOL_ONLY = ("timeout_s", "asynchronous")
 """Keys of the execution that only the pool knows."""
 RAY_ONLY = ("address", "gpus_per_trial", "storage_path")
@@ -578,7 +574,7 @@ class ExecutionSection(Section):
         default=None,
         gt=0,
         description="Seconds after which a job's worker is ended and its candidate has failed: a number > 0, or auto "
-        "(of trainings alone: 600 and 20 times what the latency lets expect).",
+        "(of trainings alone: 600 and 20 times what the latency lets expect, or the MACs where that is of a GPU).",
     )
     retries: int | None = Field(
         default=None,
@@ -593,8 +589,11 @@ class ExecutionSection(Section):
         "Two such runs differ.",
     )
     address: Address | None = Field(default=None, description=f"ray: {_ADDRESS_RULE}")
-    gpus_per_trial: GpuShare | None = Field(
-        default=None, ge=0, le=64, description="ray: share of a GPU that each trial takes, 0..64 (default 0)."
+    gpus_per_trial: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="ray: share of a GPU that each trial takes, 0..1 (default 0). A training uses one GPU at most.",
     )
     storage_path: StoragePath | None = Field(default=None, description=f"ray: {_STORAGE_RULE}")
 
@@ -606,13 +605,6 @@ class ExecutionSection(Section):
         for key in POOL_ONLY:
             if self.engine == "ray" and getattr(self, key):
                 raise fault(key, "belongs to pool, not to ray.", "Remove it, or set engine: pool.")
-        shares = self.gpus_per_trial or 0.0
-        if shares > 1 and shares != int(shares):
-            raise fault(
-                "gpus_per_trial",
-                f"{shares:g} is not possible.",
-                "Above 1 it is a whole number: Ray shares one GPU only.",
-            )
         return self
 
 

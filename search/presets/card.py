@@ -10,7 +10,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search.presets.sample import Sample
 from search.report.selection import PRESETS
-from search.report.words import baseline_name, baseline_value, count, describe_network, describe_task, figure
+from search.report.words import (
+    LONGER,
+    after_steps,
+    baseline_name,
+    baseline_value,
+    count,
+    describe_network,
+    describe_task,
+    figure,
+)
 from search.types import Cost, EvaluationError, Study, Trial
 
 _ONNX_RGB = """\
@@ -91,7 +100,7 @@ def _what(study: Study, trial: Trial, card: Mapping[str, Any]) -> str:
     meaning = PRESETS.get(role, limit)
     return (
         f"{describe_task(study)}. A HydraFusionIR network: {describe_network(trial.config)}. "
-        f"`{role}` of the run `{study.name}` ({meaning}), trial {trial.number}."
+        f"`{role}` of the run `{study.name}` ({meaning}), trial {trial.number}, chosen {after_steps(study)}; {LONGER}."
     )
 
 

@@ -34,6 +34,9 @@ from search.presets.card import render_card
 from search.presets.names import descriptive_name, shipped_name
 from search.presets.sample import Sample, make_sample
 from search.study import checkpoint_path
+from search.tasks.identity import refuse_other_photographs
+from search.tasks.leaks import seen_in
+from search.tasks.pairs import TaskData
 from search.timing import span
 from search.types import Cost, EvaluationError, Study, Trial, cost_from_json
 
@@ -116,7 +119,8 @@ def export_presets(
         out: Folder of the presets' folders; by default `presets/` of the run.
         onnx: Write an ONNX file too; 5 to 60 s a network.
         executor: Where costs are measured; by default in this process.
-        keep_current: Leave a folder as it is that holds the same trial under the same role, whole.
+        keep_current: Leave a folder as it is that holds the same trial under the same role, whole, with the latency
+            of the records. Where the latency alone differs, an ONNX file that is there is written again as well.
     """
     out = out if out is not None else study.folder / "presets"
     out.mkdir(parents=True, exist_ok=True)
@@ -124,8 +128,11 @@ def export_presets(
     with tempfile.TemporaryDirectory(dir=out, prefix=".writing-") as temporary:
         exporter = _Exporter(study, plan, Path(temporary), onnx=onnx, executor=executor or InlineExecutor())
         for role, trial in chosen.items():
-            current = _current(out / role, study, trial) if keep_current else None
-            result = current or exporter.export(role, trial, out / role, (classes_ms or {}).get(role))
+            card = _card_of(out / role, study, trial) if keep_current else None
+            if card is not None and _has_latency_of(card, trial):
+                result: Written | Refused = _unchanged(out / role, card, trial)
+            else:
+                result = exporter.export(role, trial, out / role, (classes_ms or {}).get(role), earlier=card)
             log.info("study=%s preset=%s %s", study.name, role, _in_short(result))
             results.append(result)
     return results
@@ -148,34 +155,49 @@ class _Exporter:
         self._networks: dict[int, _Network | EvaluationError] = {}
         self._onnx: dict[int, Exported | ExportError] = {}
 
-    def export(self, role: str, trial: Trial, target: Path, class_ms: float | None) -> Written | Refused:
-        """Write one preset, or say why not."""
+    def export(
+        self, role: str, trial: Trial, target: Path, class_ms: float | None, *, earlier: Mapping[str, Any] | None = None
+    ) -> Written | Refused:
+        """Write one preset, or say why not.
+
+        Args:
+            role: The folder's name.
+            trial: The preset's.
+            target: The folder.
+            class_ms: The limit of a latency class; None for other roles.
+            earlier: The card that the folder has, if it holds this very trial.
+        """
         try:
             name = descriptive_name(role, trial)
-            network = self._network(trial)
+            network = self._network(trial, None if earlier is None else target / WEIGHTS_FILE)
         except EvaluationError as error:
             return Refused(role=role, trial=trial.number, reason=str(error), damaged=True)
         limits = self._limits(class_ms)
         check = check_budget(network.cost, limits, _recorded_host(trial))
         if check.refusal:
-            earlier = f"; what lies in {target} is from an earlier call" if target.is_dir() else ""
-            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{earlier}")
+            note = f"; {target} still holds the preset of an earlier call" if target.is_dir() else ""
+            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{note}")
         staging = self.temporary / role
         staging.mkdir()
-        notes = self._fill(staging, role, name, trial, network, limits, check)
+        onnx = self.onnx or "onnx" in (earlier or {})
+        notes = self._fill(staging, role, name, trial, network, limits, check, onnx=onnx)
         _install(staging, target)
-        onnx = next((name for name in _recorded_files(target) if name.endswith(".onnx")), None)
-        return Written(role=role, name=name, folder=target, trial=trial.number, notes=notes, onnx=onnx)
+        file = next((name for name in _recorded_files(target) if name.endswith(".onnx")), None)
+        return Written(role=role, name=name, folder=target, trial=trial.number, notes=notes, onnx=file)
 
-    def _network(self, trial: Trial) -> _Network:
+    def _network(self, trial: Trial, weights: Path | None) -> _Network:
         """Return a trial's network, read back, scored and measured.
+
+        Args:
+            trial: Whose.
+            weights: Of an earlier preset of the same trial, used where its checkpoint is not there.
 
         Raises:
             EvaluationError: If its checkpoint is missing or damaged, or the network scores differently.
         """
         if trial.number not in self._networks:
             try:
-                self._networks[trial.number] = self._build(trial)
+                self._networks[trial.number] = self._build(trial, weights)
             except EvaluationError as error:
                 self._networks[trial.number] = error
         known = self._networks[trial.number]
@@ -183,19 +205,24 @@ class _Exporter:
             raise known
         return known
 
-    def _build(self, trial: Trial) -> _Network:
+    def _build(self, trial: Trial, weights: Path | None) -> _Network:
         checkpoint = checkpoint_path(self.study.folder, trial.number)
-        if not checkpoint.is_file():
+        if not checkpoint.is_file() and weights is None:
             raise EvaluationError(
                 f"the weights of trial {trial.number} are not there: {checkpoint} is missing. "
                 "Copy the run's checkpoints/ back; without them, only a new run in another folder trains it again."
             )
         data = task_data(self.plan.task)
+        recorded = self.study.facts.get("baseline", {}).get("photographs")
+        refuse_other_validation(recorded, data, self.study.folder)
         folder = self.temporary / f"trial-{trial.number}"
         folder.mkdir()
-        config = HFIRConfig.from_dict(trial.config or {})
-        trained = deployed_from(config, self.plan.proxy, data, seed=trial.seed, checkpoint=checkpoint)
-        save_weights(trained, folder / WEIGHTS_FILE)
+        if weights is not None and not checkpoint.is_file():
+            shutil.copyfile(weights, folder / WEIGHTS_FILE)
+        else:
+            config = HFIRConfig.from_dict(trial.config or {})
+            trained = deployed_from(config, self.plan.proxy, data, seed=trial.seed, checkpoint=checkpoint)
+            save_weights(trained, folder / WEIGHTS_FILE)
         model = as_deployed(load_preset(folder))
         scores = validate(model, data)
         self._compare(trial, mean_quality(scores).psnr_db, checkpoint)
@@ -212,7 +239,7 @@ class _Exporter:
         if abs(psnr_db - recorded) > SAME_PSNR_DB:
             raise EvaluationError(
                 f"the exported network scores {psnr_db:.3f} dB, its trial {trial.number} {recorded:.3f} dB. "
-                f"{checkpoint} or the photographs are not those of the trial: put them back, or run anew elsewhere."
+                f"{checkpoint} or the photographs are not those of the trial: restore them, or start a run elsewhere."
             )
 
     def _limits(self, class_ms: float | None) -> dict[str, float]:
@@ -230,6 +257,8 @@ class _Exporter:
         network: _Network,
         limits: Mapping[str, float],
         check: BudgetCheck,
+        *,
+        onnx: bool,
     ) -> tuple[str, ...]:
         """Write all files of a preset into a folder and return what is to be known of it."""
         notes = list(check.notes)
@@ -237,7 +266,7 @@ class _Exporter:
         card["checked"] = _checked(network.cost, limits, notes)
         for file in (WEIGHTS_FILE, SAMPLE_FILE):
             shutil.copyfile(network.folder / file, staging / file)
-        if self.onnx:
+        if onnx:
             exported = self._exported(trial, network, shipped_name(card), card["task"]["kind"])
             if isinstance(exported, ExportError):
                 notes.append(f"without an ONNX file: {exported}")
@@ -264,6 +293,16 @@ class _Exporter:
         return self._onnx[trial.number]
 
 
+def refuse_other_validation(recorded: Any, data: TaskData, run: Path) -> None:
+    """Refuse to score or show networks of a run on other validation photographs than the run recorded.
+
+    Raises:
+        InputError: If they differ; it names what was changed, removed or added.
+    """
+    remedy = "start a new run in another folder"
+    refuse_other_photographs(recorded, seen_in(data), str(run), remedy, roles=("validation",))
+
+
 def read_card(folder: Path) -> dict[str, Any] | None:
     """Return what `preset.yaml` of a folder holds; None where there is none, or it is no mapping."""
     path = folder / PRESET_FILE
@@ -274,15 +313,25 @@ def read_card(folder: Path) -> dict[str, Any] | None:
     return card if isinstance(card, dict) else None
 
 
-def _current(folder: Path, study: Study, trial: Trial) -> Written | None:
-    """Return the preset of an earlier call, where the folder holds this trial and its weights are whole."""
+def _card_of(folder: Path, study: Study, trial: Trial) -> dict[str, Any] | None:
+    """Return the card of an earlier call's preset, where the folder holds this trial and its weights are whole."""
     card = read_card(folder)
     if card is None or "checked" not in card or not (folder / WEIGHTS_FILE).is_file():
         return None
     origin = card.get("provenance", {})
     same = (origin.get("run"), origin.get("trial"), origin.get("key")) == (study.name, trial.number, trial.key)
-    if not same or card["weights"]["sha256"] != file_digest(folder / WEIGHTS_FILE):
-        return None
+    return card if same and card["weights"]["sha256"] == file_digest(folder / WEIGHTS_FILE) else None
+
+
+def _has_latency_of(card: Mapping[str, Any], trial: Trial) -> bool:
+    """Say whether a card tells the latency that the trial has now; it may have been measured again."""
+    if trial.cost is None:
+        return True
+    figures = cost_figures(trial.cost)
+    return all(card["measured"].get(name) == figures[name] for name in ("latency_ms", "latency_interval_ms"))
+
+
+def _unchanged(folder: Path, card: Mapping[str, Any], trial: Trial) -> Written:
     return Written(
         role=folder.name,
         name=card["name"],

@@ -22,6 +22,8 @@ class Cell:
     """A share to draw behind the text, in percent of the cell."""
     quiet: bool = False
     """Whether it is not to be leaned on: it is shown muted."""
+    wraps: bool = False
+    """Whether it is a sentence, which may take several lines."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +92,9 @@ def count_cell(value: int | None) -> Cell:
     return Cell(text="–" if value is None else f"{value:,}", sort="" if value is None else value, numeric=True)
 
 
-def text_cell(text: str, *, quiet: bool = False) -> Cell:
+def text_cell(text: str, *, quiet: bool = False, wraps: bool = False) -> Cell:
     """Return words; a dash is sorted last."""
-    return Cell(text=text, sort="" if text == "–" else text, quiet=quiet)
+    return Cell(text=text, sort="" if text == "–" else text, quiet=quiet, wraps=wraps)
 
 
 def sort_key(value: float | None) -> float | str:

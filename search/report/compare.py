@@ -24,7 +24,7 @@ from search.report.intervals import (
     per_image_table,
     resampled_means,
 )
-from search.report.words import baseline_value, count, describe_steps
+from search.report.words import LONGER, REMEASURE, after_steps, baseline_value, count, describe_steps
 from search.types import OBJECTIVES, Cost, InputError, Measurement, Study, Trial, TrialState
 
 AXES = ("latency_ms", "macs_g", "params_m", "peak_mem_mib")
@@ -268,7 +268,8 @@ def _words(conditions: Mapping[str, set[str]]) -> str:
 
 
 def _caveats(studies: Sequence[Study], labels: Sequence[str], cost: str) -> tuple[str, ...]:
-    texts = []
+    known = dict.fromkeys(after_steps(study) for study in studies if _complete(study))
+    texts = [f"PSNR is {' and '.join(known)} of training; {LONGER}."] if known else []
     if len({study.objectives for study in studies}) > 1:
         told = "; ".join(f"{label}: {', '.join(s.objectives)}" for label, s in zip(labels, studies, strict=True))
         texts.append(f"The runs searched over different objectives ({told}).")
@@ -289,7 +290,7 @@ def _caveats(studies: Sequence[Study], labels: Sequence[str], cost: str) -> tupl
         if cost == "latency_ms" and t.cost is not None and t.cost.latency is not None and not t.cost.latency.trusted
     ]
     if untrusted:
-        texts.append(f"Untrusted latencies, the machine was busy: {', '.join(untrusted)}.")
+        texts.append(f"Untrusted latencies, the machine was busy: {', '.join(untrusted)}. {REMEASURE}")
     images = _images(studies)
     if images > 1:
         texts.append(f"Intervals cover the choice of the {count(images, 'validation image')}, not training seeds.")

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
 
 from search.report.compare import Band, ComparedRun, Comparison, merged_bands
-from search.report.figures import DPI, LIGHT, Theme, log_ticks, plain
+from search.report.figures import DPI, LIGHT, Theme, fitted_floor, log_ticks, plain
+from search.report.seeds import ShownInterval, shown_interval
 from search.report.words import baseline_name, describe_task
-from search.types import OBJECTIVES
+from search.types import OBJECTIVES, Trial
 
 LEFT = 0.125
 """Where the panels begin, as a share of the width: room for the runs' names."""
@@ -41,7 +42,7 @@ class _Style:
 def draw_comparison(comparison: Comparison, theme: Theme = LIGHT) -> Figure:
     """Draw the fronts of a comparison over one another, and a row for each run with the bands that it leads.
 
-    A full bar is a lead that the intervals confirm, a hollow one a lead that may be the choice of images. Runs beyond
+    A full block is a lead that the intervals confirm, a hollow one a lead that may be the choice of images. Runs beyond
     six repeat colours, with other lines.
     """
     rows = len(comparison.runs)
@@ -91,6 +92,11 @@ def _draw_front(axes: Axes, run: ComparedRun, cost: str, style: _Style, end: flo
         axes.plot([], [], color=style.color, linestyle=style.line, label=f"{run.label}: nothing complete")
         return
     axes.step([*xs, end], [*ys, ys[-1]], where="post", color=style.color, linestyle=style.line, linewidth=1.5, zorder=3)
+    for trial, interval in _intervals(run):
+        x = _known(trial.value(cost))
+        axes.plot(
+            [x, x], [interval.ends.low, interval.ends.high], color=style.color, linewidth=1.0, alpha=0.4, zorder=2
+        )
     style_of_points = {"marker": style.marker, "markersize": 7.5, "markeredgecolor": theme.paper}
     axes.plot(xs, ys, color=style.color, linewidth=0, zorder=4, **style_of_points)
     axes.plot([], [], color=style.color, linestyle=style.line, label=run.label, **style_of_points)
@@ -98,9 +104,27 @@ def _draw_front(axes: Axes, run: ComparedRun, cost: str, style: _Style, end: flo
 
 def _draw_baseline(axes: Axes, comparison: Comparison, theme: Theme) -> None:
     value = comparison.baseline_psnr_db
-    if value is not None:
-        name = f"{baseline_name(comparison.runs[0].study)} {value:.2f} dB"
-        axes.axhline(value, color=theme.baseline, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1, label=name)
+    if value is None:
+        return
+    style = {"color": theme.baseline, "linewidth": 1.4, "linestyle": (0, (5, 3)), "zorder": 1}
+    name = f"{baseline_name(comparison.runs[0].study)} {value:.2f} dB"
+    if value < fitted_floor("psnr_db", _core(comparison)):
+        axes.plot([], [], label=f"{name}, below the axis", **style)
+    else:
+        axes.axhline(value, label=name, **style)
+
+
+def _intervals(run: ComparedRun) -> list[tuple[Trial, ShownInterval]]:
+    """Return the intervals of a front's members, where they are known."""
+    known = [(t, shown_interval(run.study, t)) for t in run.front]
+    return [(trial, interval) for trial, interval in known if interval is not None]
+
+
+def _core(comparison: Comparison) -> list[float]:
+    """Return what the quality axis is fitted to: all members of the fronts, with their intervals."""
+    values = [_known(t.value("psnr_db")) for run in comparison.runs for t in run.front]
+    intervals = [i.ends for run in comparison.runs for _, i in _intervals(run)]
+    return [*values, *(i.low for i in intervals), *(i.high for i in intervals)]
 
 
 def _draw_bands(axes: Axes, comparison: Comparison, styles: Sequence[_Style], end: float) -> None:
@@ -183,12 +207,18 @@ def _caption(comparison: Comparison) -> str:
     parts = [
         comparison.cost_conditions,
         *reasons,
-        "bars: who leads at no more than that cost; full: clearly, hollow: it may be the choice of images",
+        *_bar_words(comparison),
+        "blocks: who leads at no more than that cost; full: clearly, hollow: it may be the choice of images",
     ]
     texts = [part for part in (*parts, *(text.rstrip(".") for text in comparison.caveats)) if part]
     lines = textwrap.wrap("  ·  ".join(texts), 130)
     cut = len(lines) > CAPTION_LINES
     return "\n".join(lines[:CAPTION_LINES]) + (" …" if cut else "")
+
+
+def _bar_words(comparison: Comparison) -> list[str]:
+    terms = dict.fromkeys(i.term for run in comparison.runs for _, i in _intervals(run))
+    return [f"bars: {' or '.join(terms)}"] if terms else []
 
 
 def _short(label: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from search.report.intervals import FEW_IMAGES, Interval, difference_db
 from search.report.tables import front_trials
-from search.report.words import cost_objectives, count
+from search.report.words import LONGER, REMEASURE, cost_objectives, count
 from search.types import Genotype, Measurement, Scalar, Study, Trial, TrialState
 
 
@@ -268,7 +268,8 @@ def _caveats(members: Sequence[Trial]) -> tuple[str, ...]:
     if not members:
         return ()
     images = _images(members)
-    texts = [_psnr_caveat(images)]
+    steps = max((t.last.step for t in members if t.last is not None), default=0)
+    texts = [f"PSNR is after {count(steps, 'step')} of training; {LONGER}.", _psnr_caveat(images)]
     if 1 < images < FEW_IMAGES:
         texts.append(
             f"With {images} images the bootstrap intervals are narrower than 95 %: take them as a lower bound."
@@ -276,7 +277,7 @@ def _caveats(members: Sequence[Trial]) -> tuple[str, ...]:
     latencies = [(t.number, t.cost.latency) for t in members if t.cost is not None and t.cost.latency is not None]
     doubtful = [f"#{number}" for number, latency in latencies if not latency.trusted]
     if doubtful:
-        texts.append(f"The latency of {', '.join(doubtful)} is untrusted: the machine was busy.")
+        texts.append(f"The latency of {', '.join(doubtful)} is untrusted: the machine was busy. {REMEASURE}")
     if len({latency.host for _, latency in latencies}) > 1:
         texts.append("Latencies were taken on several hosts and do not compare between them.")
     return tuple(texts)

@@ -24,9 +24,10 @@ from matplotlib.text import Annotation, Text
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from search.certainty import quality_of
 from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
 from search.report.references import standings
-from search.report.seeds import estimate
+from search.report.seeds import ShownInterval, shown_interval
 from search.report.selection import choose_presets
 from search.report.tables import front_trials, write_atomically
 from search.report.words import (
@@ -45,6 +46,11 @@ from search.types import OBJECTIVES, Reference, Study, Trial, TrialState
 
 FORMATS = ("png", "svg", "pdf")
 """Formats that figures are written in."""
+
+FIT_SHARE = 0.25
+"""By which share of what the front covers its quality axis reaches below it."""
+FIT_MARGIN = {"psnr_db": 0.3, "ssim": 0.01}
+"""By how much it reaches below it at least."""
 
 DPI = 100
 """Pixels an inch that sizes are planned in; files may be drawn at more."""
@@ -101,9 +107,10 @@ class Points:
         front: Members of the front.
         dominated: Complete, and beaten by another one.
         stopped: Left behind at a rung: their quality is of fewer steps.
-        floor: The lowest quality that is worth its space; stopped trials below it are not drawn.
+        floor: Down to which quality the panel is drawn: the axis is fitted to the front.
         baseline: The quality of doing nothing, where it is known.
         references: Networks that the run is compared with, trained through all rungs; bicubic is the baseline's line.
+        intervals: Of the quality of the front's members and the references.
     """
 
     quality: str
@@ -113,12 +120,18 @@ class Points:
     floor: float
     baseline: float | None
     references: tuple[Reference, ...] = ()
+    intervals: tuple[tuple[Trial | Reference, ShownInterval], ...] = ()
 
     @property
     def shown(self) -> tuple[Trial, ...]:
         """Every trial that is drawn."""
-        seen = tuple(t for t in self.stopped if _of(t, self.quality) >= self.floor)
-        return (*self.front, *self.dominated, *seen)
+        others = (*self.dominated, *self.stopped)
+        return (*self.front, *(t for t in others if _of(t, self.quality) >= self.floor))
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the baseline is known and within the panel."""
+        return self.baseline is not None and self.baseline >= self.floor
 
     @property
     def shown_references(self) -> tuple[Reference, ...]:
@@ -248,6 +261,13 @@ def save_figures(study: Study, format: str) -> list[Path]:
     return [write_atomically(folder / f"{name}.{format}", render(canvas, format)) for name, canvas in drawn.items()]
 
 
+def write_figures_again(study: Study) -> list[Path]:
+    """Write the figures in `figures/` of a run again, in the formats that they have; none where there are none."""
+    return [
+        path for f in FORMATS if (study.folder / "figures" / f"front.{f}").is_file() for path in save_figures(study, f)
+    ]
+
+
 def render(canvas: Figure, format: str = "svg") -> bytes:
     """Return a figure as the bytes of a file; the same figure gives the same bytes."""
     buffer = BytesIO()
@@ -286,17 +306,22 @@ def points_of(study: Study, cost: str) -> Points:
     known = [t for t in study.trials if t.value(quality) is not None and t.value(cost) is not None]
     complete = [t for t in known if t.state is TrialState.COMPLETE]
     stopped = tuple(t for t in known if t.state is TrialState.STOPPED)
-    baseline = baseline_value(study, quality)
+    front = tuple(t for t in complete if t.number in members)
+    references = tuple(r for r in drawn_references(study) if r.value(quality) is not None and r.value(cost) is not None)
+    intervals = [
+        (n, shown_interval(study, n)) for n in (*front, *references) if quality == quality_of(study.objectives)
+    ]
+    known_intervals = tuple((network, interval) for network, interval in intervals if interval is not None)
+    ends = [end for n, i in known_intervals if isinstance(n, Trial) for end in (i.ends.low, i.ends.high)]
     return Points(
         quality=quality,
-        front=tuple(t for t in complete if t.number in members),
+        front=front,
         dominated=tuple(t for t in complete if t.number not in members),
         stopped=stopped,
-        floor=_floor([_of(t, quality) for t in complete], baseline),
-        baseline=baseline,
-        references=tuple(
-            r for r in drawn_references(study) if r.value(quality) is not None and r.value(cost) is not None
-        ),
+        floor=fitted_floor(quality, [*(_of(t, quality) for t in front), *ends]),
+        baseline=baseline_value(study, quality),
+        references=references,
+        intervals=known_intervals,
     )
 
 
@@ -306,12 +331,16 @@ def drawn_references(study: Study) -> list[Reference]:
     return [reference for reference in done if reference.made.get("network") != "bicubic"]
 
 
-def _floor(qualities: Sequence[float], baseline: float | None) -> float:
-    """Return how far down a panel reaches: a diverged candidate must not crush the others into a line."""
-    worth = [*qualities, *([] if baseline is None else [baseline])]
-    if not qualities:
+def fitted_floor(quality: str, core: Sequence[float]) -> float:
+    """Return how far down an axis reaches that is fitted to the front; without a front, without end.
+
+    Args:
+        quality: The axis.
+        core: Figures of the front and the ends of their intervals: these are always within the axis.
+    """
+    if not core:
         return float("-inf")
-    return min(worth) - 0.5 * (max(worth) - min(worth))
+    return min(core) - max(FIT_SHARE * (max(core) - min(core)), FIT_MARGIN[quality])
 
 
 def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
@@ -319,7 +348,9 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     axes.set_xscale("log")
     style_axes(axes, theme, _cost_label(study, cost), OBJECTIVES[points.quality].label)
     _draw_stopped(axes, points, cost, theme)
-    _scatter(axes, points.dominated, cost, points.quality, "complete, dominated", color=theme.dominated, s=34, zorder=3)
+    dominated = [t for t in points.dominated if t in points.shown]
+    label = "complete, dominated" + _below(len(points.dominated) - len(dominated))
+    _scatter(axes, dominated, cost, points.quality, label, color=theme.dominated, s=34, zorder=3)
     on_line = _on_line(points, cost)
     corners = sorted((_of(t, cost), _of(t, points.quality)) for t in on_line)
     line = _draw_line(axes, corners, theme)
@@ -336,7 +367,9 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     marked = (*points.shown, *points.shown_references)
     labels.avoid_points([(_of(t, cost), _of(t, points.quality)) for t in marked])
     labels.avoid_line(line)
-    if points.baseline is not None:
+    for network, interval in points.intervals:
+        labels.avoid_line([(_of(network, cost), end) for end in (interval.ends.low, interval.ends.high)])
+    if points.baseline is not None and points.has_baseline:
         labels.avoid_line([(x, points.baseline) for x in axes.get_xlim()])
     _label_presets(axes, study, cost, points.quality, theme, labels)
     _draw_baseline(axes, study, points.quality, theme, labels)
@@ -359,11 +392,16 @@ def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
     hidden = len(points.stopped) - len(shown)
     steps = sorted({_steps(t) for t in shown})
     for place, step in enumerate(steps):
-        note = f", {hidden} below the axis" if hidden and step == steps[0] else ""
+        note = _below(hidden if step == steps[0] else 0)
         label = f"stopped early ({step:,} steps){note}"
         members = [t for t in shown if _steps(t) == step]
         marker = "v^<>"[min(place, 3)]
         _scatter(axes, members, cost, points.quality, label, color=theme.stopped, s=18, zorder=2, marker=marker)
+
+
+def _below(number: int) -> str:
+    """Return how many points lie below the axis, for a legend."""
+    return f", {number} below the axis" if number else ""
 
 
 def _draw_references(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
@@ -394,12 +432,13 @@ def _draw_line(axes: Axes, corners: Sequence[tuple[float, float]], theme: Theme)
 
 
 def _draw_intervals(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
-    """Draw the 95 % interval of each member that has several seeds; the point is the first seed's figure."""
-    known = [(t, estimate(t, points.quality)) for t in points.front if t.replicates]
-    for trial, found in known:
-        if found is not None and found.interval is not None and found.seeds > 1:
-            x, ends = _of(trial, cost), found.interval
-            axes.plot([x, x], [ends.low, ends.high], color=theme.front, linewidth=1.0, alpha=0.6, zorder=3)
+    """Draw the interval of each member of the front and of each reference; a point is its first seed's figure."""
+    for network, interval in points.intervals:
+        if isinstance(network, Reference) and network not in points.shown_references:
+            continue
+        color = theme.reference if isinstance(network, Reference) else theme.front
+        x, ends, label = _of(network, cost), interval.ends, "" if isinstance(network, Reference) else interval.term
+        axes.plot([x, x], [ends.low, ends.high], color=color, linewidth=1.0, alpha=0.55, zorder=3, label=label)
 
 
 def _mark_knee(axes: Axes, study: Study, cost: str, quality: str, theme: Theme) -> None:
@@ -414,7 +453,8 @@ def _limit_axes(axes: Axes, points: Points, cost: str) -> None:
     shown = (*points.shown, *points.shown_references)
     costs = [_of(t, cost) for t in shown]
     qualities = [_of(t, points.quality) for t in shown]
-    qualities += [] if points.baseline is None else [points.baseline]
+    qualities += [end for n, i in points.intervals if n in shown for end in (i.ends.low, i.ends.high)]
+    qualities += [points.baseline] if points.baseline is not None and points.has_baseline else []
     if costs:
         room = max((max(costs) / min(costs)) ** 0.07, 1.06)
         axes.set_xlim(min(costs) / room**1.4, max(costs) * room)
@@ -447,8 +487,12 @@ def _draw_baseline(axes: Axes, study: Study, quality: str, theme: Theme, labels:
     value = baseline_value(study, quality)
     if value is None:
         return
-    axes.axhline(value, color=theme.baseline, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1)
     text = f"{baseline_name(study)} {figure(quality, value)}{' dB' if quality == 'psnr_db' else ''}"
+    bottom = axes.get_ylim()[0]
+    if value < bottom:
+        labels.place_along(f"↓ {text}", bottom, color=theme.baseline)
+        return
+    axes.axhline(value, color=theme.baseline, linewidth=1.4, linestyle=(0, (5, 3)), zorder=1)
     labels.place_along(text, value, color=theme.baseline)
 
 

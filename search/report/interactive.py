@@ -15,13 +15,14 @@ from plotly.offline import get_plotlyjs
 
 from search.certainty import front_probabilities, quality_of
 from search.report.explain import FrontExplanation, Neighbour, explain_front
-from search.report.figures import drawn_references, hypervolume_growth
+from search.report.figures import FIT_MARGIN, FIT_SHARE, drawn_references, hypervolume_growth
+from search.report.intervals import Interval
 from search.report.references import Standing, describe_made, describe_standing, standings
-from search.report.seeds import estimate
+from search.report.seeds import estimate, shown_interval
 from search.report.selection import choose_presets
 from search.report.tables import dimension_names
 from search.report.words import baseline_name, cost_objectives, describe_network, limits, quality_objective
-from search.types import OBJECTIVES, Scalar, Study, Trial
+from search.types import OBJECTIVES, Scalar, Study, Trial, TrialState
 
 LINES = 500
 """More lines through one another show nothing, and take seconds to draw where there is no graphics card."""
@@ -44,6 +45,7 @@ def page_data(study: Study, explanation: FrontExplanation | None = None) -> dict
         "objectives": {name: _objective(name) for name in OBJECTIVES if _is_known(shown, name)},
         "searched": list(study.objectives),
         "quality": quality,
+        "fit": {"share": FIT_SHARE, "margin": FIT_MARGIN},
         "costs": list(cost_objectives(study)),
         "baseline": {"name": baseline_name(study), "values": _qualities(study.facts.get("baseline", {}))},
         "limits": limits(study),
@@ -114,16 +116,19 @@ def _columns(trials: Sequence[Trial]) -> dict[str, Any]:
 
 
 def _certainty(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
-    """Return each candidate's interval of the quality, over what it is, and its probability of being on the front."""
+    """Return each complete candidate's intervals of the quality, and its probability of being on the front.
+
+    `interval` tells networks apart (see `search.report.seeds.shown_interval`); `spread` is of the mean over unlike
+    photographs, and is drawn on request.
+    """
     known = [estimate(t, quality_of(study.objectives)) for t in trials]
+    shown = [shown_interval(study, t) if t.state is TrialState.COMPLETE else None for t in trials]
     shares = front_probabilities(study.trials, study.objectives) if study.objectives else {}
     return {
         "certain_of": quality_of(study.objectives),
-        "interval": [
-            None if e is None or e.interval is None else [_short(e.interval.low), _short(e.interval.high)]
-            for e in known
-        ],
-        "interval_words": ["" if e is None else str(e) for e in known],
+        "interval": [None if i is None else _ends(i.ends) for i in shown],
+        "interval_words": [None if i is None else [i.term, i.text] for i in shown],
+        "spread": [None if e is None or e.interval is None or e.over != "images" else _ends(e.interval) for e in known],
         "mean": [_short(e.mean) if e is not None and e.seeds > 1 else None for e in known],
         "on_front": [_short(shares.get(t.number)) for t in trials],
     }
@@ -132,12 +137,15 @@ def _certainty(study: Study, trials: Sequence[Trial]) -> dict[str, Any]:
 def _reference(study: Study, standing: Standing) -> dict[str, Any]:
     reference = standing.reference
     latency = None if reference.cost is None else reference.cost.latency
+    interval = shown_interval(study, reference)
     return {
         "name": reference.name,
         "words": describe_made(dict(reference.made)),
         "standing": describe_standing(study, standing),
         "values": {name: _short(reference.value(name)) for name in OBJECTIVES},
         "latency": None if latency is None else [_short(latency.low_ms), _short(latency.high_ms)],
+        "interval": None if interval is None else _ends(interval.ends),
+        "interval_words": None if interval is None else [interval.term, interval.text],
     }
 
 
@@ -152,7 +160,7 @@ def _neighbour(neighbour: Neighbour) -> dict[str, Any]:
         "step": neighbour.step,
         "full": neighbour.trained_fully,
         "psnr_db": _short(change.psnr_db),
-        "interval": None if interval is None else [_short(interval.low), _short(interval.high)],
+        "interval": None if interval is None else _ends(interval),
         "clear": change.is_clear,
         "latency_ms": _short(change.latency_ms),
         "macs_g": _short(change.macs_g),
@@ -214,6 +222,10 @@ def _ordered(values: Sequence[Scalar | None]) -> list[str]:
 
 def _place(values: Sequence[str], value: Scalar | None) -> int:
     return 0 if value is None else 1 + values.index(json.dumps(value))
+
+
+def _ends(interval: Interval) -> list[float | None]:
+    return [_short(interval.low), _short(interval.high)]
 
 
 def _short(value: float | None) -> float | None:

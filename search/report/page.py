@@ -20,7 +20,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from search.certainty import front_probabilities, quality_of
+from search.certainty import front_probabilities, quality_of, untrusted_latencies
 from search.report.agreement import rank_agreement
 from search.report.cells import (
     Cell,
@@ -50,11 +50,13 @@ from search.report.interactive import packed_data, packed_plotly, parallel_trial
 from search.report.intervals import Interval
 from search.report.pictures import read_pictures
 from search.report.references import Standing, describe_made, describe_standing, standings
-from search.report.seeds import estimate, gain_intervals
+from search.report.seeds import GAIN, SEEDS, estimate, gain_intervals, shown_interval
 from search.report.selection import PRESETS, choose_presets
 from search.report.steps import front_steps
 from search.report.tables import front_trials, funnel, write_atomically, write_tables
 from search.report.words import (
+    LONGER,
+    REMEASURE,
     baseline_name,
     baseline_value,
     conditions,
@@ -175,8 +177,10 @@ def _view(study: Study) -> dict[str, Any]:
         "baseline": baseline_name(study),
         "quality": _name(quality),
         "steps": describe_steps(study),
+        "longer": LONGER,
         "quality_label": OBJECTIVES[quality].label,
         "figures": any(trial.measurements for trial in study.trials),
+        **_bars(study, members),
         "front": _front_table(study, members),
         "upgrades": front_steps(explanation),
         "references": _reference_table(study),
@@ -194,7 +198,8 @@ def _view(study: Study) -> dict[str, Any]:
         "conditions": conditions(study),
         "notes": tuple(study.facts.get("baseline", {}).get("notes", ())),
         "ended_early": str(study.facts.get("ended_early", "")),
-        "doubts": _doubts(members),
+        "doubts": _doubts(study),
+        "remeasure": REMEASURE,
         "withdrawn": _withdrawn(study),
         "failures": _failures(study),
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
@@ -307,16 +312,39 @@ def _front_table(study: Study, members: Sequence[Trial]) -> Table:
     presets = choose_presets(study)
     verified = {t.number: cost for t in members if (cost := _verified(study, t)) is not None}
     certain = _certainty_columns(study, members)
-    columns = ["trial", "preset", *_labels(study), *certain, *(["again (ms)"] if verified else []), "network"]
+    decisive, rest = _objectives_shown(study)
+    again = ["again (ms)"] if verified else []
+    columns = ["trial", *_labels(study, decisive), *certain, "preset", *_labels(study, rest), *again, "network"]
     rows = []
     for trial in members:
         names = " = ".join(name for name, chosen in presets.items() if chosen.number == trial.number)
-        again = [number_cell("latency_ms", verified[trial.number].latency_ms)] if trial.number in verified else []
-        again = again or ([number_cell("latency_ms", None)] if verified else [])
-        beyond = [column[trial.number] for column in certain.values()]
-        ends = (text_cell(names), *_figures(study, trial), *beyond, *again, text_cell(describe_network(trial.config)))
-        rows.append((trial_cell(trial), *ends))
+        again_ms = verified[trial.number].latency_ms if trial.number in verified else None
+        rows.append(
+            (
+                trial_cell(trial),
+                *_figures(study, trial, decisive),
+                *(column[trial.number] for column in certain.values()),
+                text_cell(names),
+                *_figures(study, trial, rest),
+                *([number_cell("latency_ms", again_ms)] if verified else []),
+                text_cell(describe_network(trial.config)),
+            )
+        )
     return _table("front", columns, rows)
+
+
+def _bars(study: Study, members: Sequence[Trial]) -> dict[str, str]:
+    """Return what the bars of the figure are intervals of, in a sentence and in short; empty where there are none."""
+    terms = {i.term for i in (shown_interval(study, t) for t in members) if i is not None}
+    gain = f"the gain over {baseline_name(study)}, photograph by photograph"
+    texts = {
+        frozenset[str](): ("", ""),
+        frozenset({GAIN}): (gain, "gain, 95 %"),
+        frozenset({SEEDS}): ("the mean over seeds", "mean over seeds, 95 %"),
+    }
+    both = (f"the mean over seeds, with one seed of {gain}", "seeds or gain, 95 %")
+    sentence, short = texts.get(frozenset(terms), both)
+    return {"bars": sentence, "bars_in_short": short}
 
 
 def _certainty_columns(study: Study, members: Sequence[Trial]) -> dict[str, dict[int, Cell]]:
@@ -345,16 +373,20 @@ def _interval_cell(interval: Interval) -> Cell:
 
 def _reference_table(study: Study) -> Table:
     """Return a row for each network that the run is compared with."""
-    columns = ["reference", "against the front", *_labels(study), "steps", "network", "budget"]
+    decisive, rest = _objectives_shown(study)
+    figures = *_labels(study, decisive), "against the front", *_labels(study, rest)
+    columns = ["reference", *figures, "steps", "network", "budget"]
     return _table("references", columns, [_reference_row(study, standing) for standing in standings(study)])
 
 
 def _reference_row(study: Study, standing: Standing) -> tuple[Cell, ...]:
     reference = standing.reference
+    decisive, rest = _objectives_shown(study)
     return (
         text_cell(reference.name),
-        text_cell(describe_standing(study, standing)),
-        *_figures(study, reference),
+        *_figures(study, reference, decisive),
+        text_cell(describe_standing(study, standing), wraps=True),
+        *_figures(study, reference, rest),
         count_cell(None if reference.last is None else reference.last.step),
         text_cell(describe_made(dict(reference.made))),
         text_cell("–" if reference.cost is None else f"over: {reference.over}" if reference.over else "kept"),
@@ -362,12 +394,14 @@ def _reference_row(study: Study, standing: Standing) -> tuple[Cell, ...]:
 
 
 def _trials_table(study: Study) -> Table:
-    columns = ["trial", "state", *_labels(study), "steps", "network", "reason"]
+    decisive, rest = _objectives_shown(study)
+    figures = (*decisive, *rest)
+    columns = ["trial", "state", *_labels(study, figures), "steps", "network", "reason"]
     rows = [
         (
             trial_cell(trial),
             text_cell(trial.state.value.lower()),
-            *_figures(study, trial),
+            *_figures(study, trial, figures),
             count_cell(None if trial.last is None else trial.last.step),
             text_cell(describe_network(trial.config)),
             text_cell(trial.reason),
@@ -429,21 +463,29 @@ def _table(name: str, columns: Sequence[str], rows: Sequence[tuple[Cell, ...]]) 
     return table(name, columns, rows, words=words | {"reference", "against the front", "budget", "95 %"})
 
 
-def _labels(study: Study) -> list[str]:
+def _objectives_shown(study: Study) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the figures that decide, which stand first in a table, and the rest: the quality and the run's costs."""
+    decisive = tuple(dict.fromkeys((quality_objective(study), *(cost_objectives(study) or ("latency_ms",)))))
+    return decisive, tuple(name for name in SHOWN if name not in decisive)
+
+
+def _labels(study: Study, names: Sequence[str]) -> list[str]:
+    """Return the heads of figures; the quality is followed by what is gained over the baseline."""
+    labels = [OBJECTIVES[name].label for name in names]
     quality = quality_objective(study)
-    labels = [OBJECTIVES[name].label for name in SHOWN]
-    if baseline_value(study, quality) is not None:
-        labels.insert(1 + SHOWN.index(quality), f"over {baseline_name(study)}")
+    if quality in names and baseline_value(study, quality) is not None:
+        labels.insert(1 + names.index(quality), f"over {baseline_name(study)}")
     return labels
 
 
-def _figures(study: Study, trial: Trial | Reference) -> list[Cell]:
+def _figures(study: Study, trial: Trial | Reference, names: Sequence[str]) -> list[Cell]:
+    """Return the cells under the heads of `_labels`."""
     quality = quality_objective(study)
-    cells = [number_cell(name, trial.value(name)) for name in SHOWN]
+    cells = [number_cell(name, trial.value(name)) for name in names]
     baseline, value = baseline_value(study, quality), trial.value(quality)
-    if baseline is not None:
+    if quality in names and baseline is not None:
         gain = None if value is None else value - baseline
-        cells.insert(1 + SHOWN.index(quality), gain_cell(quality, gain))
+        cells.insert(1 + names.index(quality), gain_cell(quality, gain))
     return cells
 
 
@@ -489,10 +531,12 @@ def _limit(name: str, value: float) -> str:
     return f"{value:g} {OBJECTIVES[name].label.partition('(')[2].rstrip(')')}"
 
 
-def _doubts(members: Sequence[Trial]) -> list[tuple[int, str]]:
-    """Return the members of the front whose latency is not to be trusted, and why."""
-    latencies = [(t.number, t.cost.latency) for t in members if t.cost is not None and t.cost.latency is not None]
-    return [(number, latency.doubt) for number, latency in latencies if latency.doubt]
+def _doubts(study: Study) -> list[tuple[str, str]]:
+    """Return what has an untrusted latency that `run --remeasure` would measure again, and why it is untrusted."""
+    named: dict[str, Trial | Reference] = {f"trial {t.number}": t for t in study.trials}
+    named |= {f"reference {r.name}": r for r in study.references}
+    costs = [(name, named[name].cost) for name in untrusted_latencies(study)]
+    return [(name.capitalize(), "" if cost is None else cost.doubt) for name, cost in costs]
 
 
 def _withdrawn(study: Study) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.report.intervals import Interval, difference_db
 from search.report.tables import front_trials
-from search.report.words import figure, quality_objective
+from search.report.words import LONGER, after_steps, figure, quality_objective
 from search.types import Reference, Study, Trial
 
 
@@ -56,7 +56,7 @@ def describe_made(made: dict[str, Any]) -> str:
 
 
 def describe_standing(study: Study, standing: Standing) -> str:
-    """Return in a sentence whether the front beats a reference at no more latency, by which member, and by how much."""
+    """Return in a sentence whether, and after how many steps, the front beats a reference at no more latency."""
     reference, rival = standing.reference, standing.rival
     if reference.reason:
         return f"failed: {reference.reason}"
@@ -71,13 +71,13 @@ def describe_standing(study: Study, standing: Standing) -> str:
     quality = quality_objective(study)
     size, unit = figure(quality, abs(standing.gain)), " dB" if quality == "psnr_db" else ""
     mine, theirs = (figure("latency_ms", network.value("latency_ms")) for network in (reference, rival))
-    times = f"{theirs} against {mine} ms"
+    steps, end = after_steps(study), f"{theirs} against {mine} ms; {LONGER}"
     if not standing.is_clear:
         sign = "+" if standing.is_dominated else "-"
-        return f"level with trial {rival.number}: {sign}{size}{unit} is within the photographs' interval, {times}"
+        return f"level with trial {rival.number} {steps}: {sign}{size}{unit} is within the photographs' interval, {end}"
     if standing.is_dominated:
-        return f"beaten by trial {rival.number}: {size}{unit} better, {times}"
-    return f"not beaten: trial {rival.number}, the best as fast, is {size}{unit} worse, {times}"
+        return f"beaten by trial {rival.number} {steps}: {size}{unit} better, {end}"
+    return f"not beaten {steps}: trial {rival.number}, the best as fast, is {size}{unit} worse, {end}"
 
 
 def _standing(study: Study, reference: Reference) -> Standing:

@@ -10,7 +10,10 @@ import numpy as np
 from search.certainty import mean_interval, quality_of, values_of
 from search.report.intervals import Interval, difference, draws, interval_of, per_image_table, resampled_means
 from search.report.words import count, figure
-from search.types import Study, Trial, TrialState
+from search.types import Reference, Study, Trial, TrialState
+
+SEEDS, GAIN = "mean over seeds, 95 %", "gain, 95 %"
+"""What an interval that figures show is of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +69,63 @@ def estimate(trial: Trial, quality: str = "psnr_db") -> Estimate | None:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShownInterval:
+    """A 95 % interval that tells networks apart, as figures show it.
+
+    Args:
+        ends: In the unit of the quality, around the network's own figure.
+        term: What it is an interval of: `SEEDS` or `GAIN`.
+        text: In words.
+    """
+
+    ends: Interval
+    term: str
+    text: str
+
+
+def shown_interval(study: Study, network: Trial | Reference) -> ShownInterval | None:
+    """Return the interval of a network's quality that figures show; None where there is none.
+
+    That is the interval of its mean over seeds where it has several, else of its gain over the baseline, photograph by
+    photograph, laid around its own PSNR. How far unlike photographs lie apart is no part of either.
+    """
+    quality = quality_of(study.objectives)
+    known = estimate(network, quality) if isinstance(network, Trial) else None
+    if known is not None and known.interval is not None and known.over == "seeds":
+        return ShownInterval(ends=known.interval, term=SEEDS, text=str(known))
+    value, gain = network.value(quality), _gain(study, network)
+    if value is None or gain is None or quality != "psnr_db" or network.last is None:
+        return None
+    own = network.last.psnr_per_image_db
+    mean = float(np.mean(own)) - float(np.mean(study.facts["baseline"]["psnr_per_image_db"]))
+    return ShownInterval(
+        ends=Interval(value + gain.low - mean, value + gain.high - mean),
+        term=GAIN,
+        text=f"{gain.signed()} over {count(len(own), 'image')}",
+    )
+
+
 def gain_intervals(study: Study, trials: Sequence[Trial]) -> dict[int, Interval]:
     """Return the 95 % intervals of what candidates gain over the baseline in PSNR, by trial, in dB.
 
     Over the validation images, image by image, so that how far the images differ does not count. Empty where they say
     less than `estimate` does (quality is not PSNR, or some candidate has several seeds), or one cannot be had.
     """
-    baseline = study.facts.get("baseline", {}).get("psnr_per_image_db", ())
     found: dict[int, Interval] = {}
     for trial in trials:
-        own = () if trial.last is None else trial.last.psnr_per_image_db
-        interval = difference(baseline, own) if len(own) == len(baseline) else None
+        interval = _gain(study, trial)
         if interval is None or len(values_of(trial, "psnr_db")) > 1 or quality_of(study.objectives) != "psnr_db":
             return {}
         found[trial.number] = interval
     return found
+
+
+def _gain(study: Study, network: Trial | Reference) -> Interval | None:
+    """Return the interval of what a network gains over the baseline, photograph by photograph, in dB."""
+    baseline = study.facts.get("baseline", {}).get("psnr_per_image_db", ())
+    own = () if network.last is None else network.last.psnr_per_image_db
+    return difference(baseline, own) if len(own) == len(baseline) else None
 
 
 def _interval(trial: Trial, quality: str, values: list[float]) -> tuple[Interval | None, str]:

@@ -47,12 +47,14 @@ def front_steps(explanation: FrontExplanation) -> Steps:
     """Return what the page says of an explained front; a front without members has a table without rows."""
     members = explanation.members
     marks = _marks(explanation.groups)
+    leading = ["psnr_db", explanation.cost or "latency_ms"]
     trials = {member.trial.number: member.trial for member in members}
     columns: dict[str, _Column] = {
         "trial": lambda m: trial_cell(m.trial),
-        **_figure_columns(explanation.cost, members),
+        **_figure_columns(leading, members),
         **_change_columns("next", [m.upgrade for m in members], lambda m: m.upgrade, trials),
         **_rate_columns(members),
+        **_figure_columns([name for name in ("latency_ms", "macs_g") if name not in leading], members),
         **_change_columns("cheaper", [m.cheaper for m in members], lambda m: m.cheaper, trials),
         **({TIES: lambda m: text_cell(_marks_of(m.trial.number, marks), quiet=True)} if marks else {}),
     }
@@ -65,9 +67,8 @@ def front_steps(explanation: FrontExplanation) -> Steps:
     )
 
 
-def _figure_columns(cost: str | None, members: Sequence[ExplainedMember]) -> dict[str, _Column]:
-    shown = ["psnr_db", *([cost] if cost not in (None, "latency_ms", "macs_g") else []), "latency_ms", "macs_g"]
-    known = [name for name in shown if any(m.trial.value(name) is not None for m in members)]
+def _figure_columns(names: Sequence[str], members: Sequence[ExplainedMember]) -> dict[str, _Column]:
+    known = [name for name in names if any(m.trial.value(name) is not None for m in members)]
     return {OBJECTIVES[name].label: _figure_column(name) for name in known}
 
 
@@ -81,7 +82,7 @@ def _change_columns(
     of: Callable[[ExplainedMember], Change | None],
     trials: Mapping[int, Trial],
 ) -> dict[str, _Column]:
-    """Return the columns of one kind of change; none where no member has one."""
+    """Return the columns of one kind of change, those that decide first; none where no member has one."""
     known = [change for change in changes if change is not None]
     if not known:
         return {}
@@ -96,12 +97,12 @@ def _change_columns(
             lambda c: change_cell("psnr_db", c.psnr_db, clear=c.is_clear or c.psnr_interval_db is None), nothing
         ),
     }
+    if any(change.latency_ms is not None for change in known):
+        columns[f"{title}: Δlatency (ms)"] = column(lambda c: change_cell("latency_ms", c.latency_ms), nothing)
     if any(change.psnr_interval_db is not None for change in known):
         columns[f"{title}: 95 %"] = column(
             lambda c: text_cell(_interval(c), quiet=True), text_cell(NOTHING, quiet=True)
         )
-    if any(change.latency_ms is not None for change in known):
-        columns[f"{title}: Δlatency (ms)"] = column(lambda c: change_cell("latency_ms", c.latency_ms), nothing)
     if any(change.macs_g is not None for change in known):
         columns[f"{title}: ΔMACs (G)"] = column(lambda c: change_cell("macs_g", c.macs_g), nothing)
     return columns

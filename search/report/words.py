@@ -13,6 +13,10 @@ from search.types import OBJECTIVES, FailureKind, Latency, Study, Trial, TrialSt
 
 LIMIT_ORDER = ("params_m", "macs_g", "peak_mem_mib", "latency_ms")
 """Costs in the order in which the budget's gate looks at them, the cheapest to find out first."""
+LONGER = "longer training may change the order"
+"""What goes with every comparison of qualities after the proxy's steps."""
+REMEASURE = "Rerun the run's command with --remeasure on an idle machine."
+"""What to do about untrusted latencies."""
 
 
 def quality_objective(study: Study) -> str:
@@ -131,6 +135,12 @@ def describe_steps(study: Study) -> str:
     """Return how long a complete candidate was trained."""
     rungs = _section(study, "proxy").get("rungs") or ()
     return count(int(rungs[-1]), "training step") if rungs else "training steps unknown"
+
+
+def after_steps(study: Study) -> str:
+    """Return after how long a training complete candidates are compared: `after 800 steps`."""
+    rungs = _section(study, "proxy").get("rungs") or ()
+    return f"after {count(int(rungs[-1]), 'step')}" if rungs else "after a short training"
 
 
 def describe_network(config: Mapping[str, Any] | None) -> str:

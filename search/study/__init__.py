@@ -5,10 +5,11 @@ has it done. So a run that was stopped anywhere, by whatever, goes on from there
 """
 
 from search.study.director import Director
+from search.study.moving import foreign_trials, refuse_other_baseline
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.profile import Profile
-from search.study.references import References
+from search.study.references import References, added_plans
 from search.study.rules import Rules, rules_of, time_limit
 from search.study.run import Onlooker, Progress, SearchRun
 from search.study.steps import Job, Kind, Step
@@ -27,7 +28,10 @@ __all__ = [
     "SearchRun",
     "Step",
     "WarmStart",
+    "added_plans",
     "checkpoint_path",
+    "foreign_trials",
+    "refuse_other_baseline",
     "replicate_path",
     "rules_of",
     "scalars_path",

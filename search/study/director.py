@@ -37,6 +37,7 @@ class Director:
         references: The networks that the run is compared with.
         scalars: Write the course of each training for TensorBoard.
         move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+        remeasure: Measure the front's untrusted latencies again at the end, of a finished run, too.
         rules: For how long, what goes first, and what is done about jobs that fail.
     """
 
@@ -48,6 +49,7 @@ class Director:
         references: References | None = None,
         scalars: bool = False,
         move: bool = False,
+        remeasure: bool = False,
         rules: Rules | None = None,
     ) -> None:
         self.problem, self.store, self.rules = problem, store, rules or Rules()
@@ -58,7 +60,7 @@ class Director:
         self._gate = Gate(problem, store, jobs)
         self._trainings = Trainings(problem, store, jobs, self._bounds)
         self._references = references
-        self._verification = Verification(problem, store, jobs)
+        self._verification = Verification(problem, store, jobs, remeasure=remeasure)
         self._replication = Replication(problem, store, jobs, most=self.rules.replicates)
         self._failures = Failures(problem, store, self.rules)
 
@@ -174,6 +176,8 @@ class Director:
             self._failures.keep(kind, trial, outcome, outcome.error)
             if moves:
                 self._moving.give_up(trial, outcome)
+            elif kind is Kind.REMEASURE:
+                self._verification.miss(trial)
         elif moves:
             self._moving.keep(trial, value_of(outcome))
         elif kind is Kind.ADMIT:
@@ -213,9 +217,10 @@ class Director:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to do under the present number of trials, bounds and references."""
-        if self._references is not None and not self._references.are_done:
+        references = self._references
+        if references is not None and not (references.are_done and not references.untrusted):
             return False
-        return self._bounds.are_met
+        return self._bounds.are_met and not self._verification.untrusted
 
     def _has_full_generation(self) -> bool:
         """Say whether the last generation has all its candidates, so that they may be trained."""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from search.certainty import has_untrusted_latency
 from search.evaluation.answers import Admission
 from search.evaluation.plan import ReferenceJob
 from search.executors import Outcome, value_of
@@ -13,7 +14,8 @@ from search.references.plan import ReferencePlan
 from search.store import RunStore
 from search.study.paths import reference_path
 from search.study.steps import Job, Kind, Step
-from search.types import InputError, Measurement, Study, stable_hash, to_json
+from search.tasks.identity import photographs_key
+from search.types import InputError, Measurement, Study, cost_from_json, stable_hash, to_json
 
 log = logging.getLogger("search.study")
 
@@ -34,6 +36,7 @@ class References:
         rungs: Steps of training, rising; they are trained through all of them.
         seed: Of the run.
         complete: Whether `plans` are all that the experiment names: others that it once named are forgotten.
+        remeasure: Measure every untrusted latency of theirs again, once a session.
     """
 
     def __init__(
@@ -44,11 +47,14 @@ class References:
         rungs: tuple[int, ...],
         seed: int,
         complete: bool = True,
+        remeasure: bool = False,
     ) -> None:
         self._plans = {plan.name: plan for plan in plans}
         self._store, self._rungs, self._seed, self._complete = store, rungs, seed, complete
+        self._remeasure = remeasure
         self._keys = {plan.name: plan.key for plan in plans}  # once: a user's module may be edited meanwhile
         self._tried: set[str] = set()
+        self._measured: set[str] = set()
 
     def begin(self) -> None:
         """Forget what the experiment no longer names, and what is made differently now."""
@@ -71,6 +77,11 @@ class References:
         known = self._known()
         return all(not self._is_stale(n, known.get(n)) and self._is_done(known[n]) for n in self._plans)
 
+    @property
+    def untrusted(self) -> list[str]:
+        """Names of those whose untrusted latency is to be measured again in this session."""
+        return self._untrusted(self._known())
+
     def trying(self, study: Study) -> Step | None:
         """Return the trial of those with work left; None where it was made."""
         names = [name for name in self._waiting(_known_of(study)) if name not in self._tried]
@@ -86,7 +97,10 @@ class References:
             phase = f"measuring reference {unmeasured[0]}"
             return Step(kind=Kind.MEASURE_REFERENCE, phase=phase, jobs=(self._job(unmeasured[0]),))
         if not waiting:
-            return None
+            untrusted = self._untrusted(known)
+            phase = f"measuring reference {untrusted[0]} again, its latency is untrusted" if untrusted else ""
+            jobs = tuple(self._job(name) for name in untrusted[:1])
+            return Step(kind=Kind.MEASURE_REFERENCE, phase=phase, jobs=jobs) if jobs else None
         rungs = {name: len(known[name]["measurements"]) for name in waiting}
         rung = min(rungs.values())
         jobs = tuple(self._job(name, rung=rung) for name in waiting if rungs[name] == rung)
@@ -101,6 +115,8 @@ class References:
         if not isinstance(outcome.job, ReferenceJob):
             raise TypeError(f"{kind}: answers a {type(outcome.job).__name__}, not a ReferenceJob.")
         name = outcome.job.reference.name
+        if kind is Kind.MEASURE_REFERENCE:
+            self._measured.add(name)
         if kind is Kind.TRY_REFERENCE:
             value_of(outcome)
             self._tried.add(name)
@@ -120,9 +136,13 @@ class References:
         log.info("study=%s reference=%s step=%d psnr_db=%.3f elapsed_s=%.1f", *values)
 
     def _fail(self, name: str, outcome: Outcome[Job, Any]) -> None:
+        """Record a failure; one that was measured before keeps that figure."""
         if isinstance(outcome.error, InputError):
             raise outcome.error
         reason = str(outcome.error).splitlines()[0] if str(outcome.error) else repr(outcome.error)
+        if self._is_done(self._known()[name]):
+            log.warning("study=%s reference=%s not_measured_again=%r", self._store.name, name, reason)
+            return
         log.warning("study=%s reference=%s state=FAILED reason=%r", self._store.name, name, reason)
         self._change(name, reason=reason, failure=outcome.trace or str(outcome.error))
 
@@ -150,6 +170,13 @@ class References:
         is_trained = bool(measured) and measured[-1]["rung"] == len(self._rungs) - 1
         return bool(record["reason"]) or (is_trained and _host(record) is not None)
 
+    def _untrusted(self, known: dict[str, Any]) -> list[str]:
+        if not self._remeasure:
+            return []
+        measured = {n: known[n] for n in self._plans if n in known and n not in self._measured}
+        costs = {n: cost_from_json(r["cost"]) for n, r in measured.items() if r["cost"] and not r["reason"]}
+        return [name for name, cost in costs.items() if has_untrusted_latency(cost)]
+
     def _is_stale(self, name: str, record: dict[str, Any] | None) -> bool:
         return record is None or record["key"] != self._keys[name]
 
@@ -165,7 +192,22 @@ class References:
             seed=int(stable_hash([self._seed, name]), 16) % 2**32,
             checkpoint=str(reference_path(self._store.folder, name, self._keys[name])),
             rung=rung,
+            photographs=photographs_key(self._store.facts.get("baseline", {}).get("photographs")),
         )
+
+
+def added_plans(study: Study) -> tuple[ReferencePlan, ...]:
+    """Return the built-in networks that were added to a run by hand, so that they can be measured again.
+
+    Modules are left out: a run's record does not decide which code is imported.
+    """
+    records = _known_of(study)
+    made = {name: record["made"] for name, record in records.items() if record["added"]}
+    return tuple(
+        ReferencePlan(name=name, network=how["network"], args=how["args"])
+        for name, how in made.items()
+        if how.get("network")
+    )
 
 
 def _host(record: dict[str, Any]) -> str | None:

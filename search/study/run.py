@@ -89,6 +89,7 @@ class SearchRun:
         deadline: `time.monotonic()` after which no new job starts; None for none.
         scalars: Write the course of each training for TensorBoard.
         move: Take all latencies anew where they were taken on another machine than this; otherwise that is refused.
+        remeasure: Measure the front's untrusted latencies again at the end, of a finished run, too.
         rules: For how long, what goes first, and what is done about jobs that fail.
         profile: Where this session's time goes, begun by the caller; None for one that begins now.
     """
@@ -105,12 +106,15 @@ class SearchRun:
         deadline: float | None = None,
         scalars: bool = False,
         move: bool = False,
+        remeasure: bool = False,
         rules: Rules | None = None,
         profile: Profile | None = None,
     ) -> None:
         self.profile = profile or Profile(store, workers=executor.workers)
         self.store, self.executor, self.evaluator = store, executor, evaluator
-        self.director = Director(problem, store, references=references, scalars=scalars, move=move, rules=rules)
+        self.director = Director(
+            problem, store, references=references, scalars=scalars, move=move, remeasure=remeasure, rules=rules
+        )
         self._onlooker, self._deadline = onlooker, deadline
         self._running: set[int] = set()
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import replace
 
-from search.certainty import quality_of, to_replicate
+from search.certainty import at_lowest_latency, quality_of, to_replicate, untrusted_candidates
 from search.evaluation.answers import Admission
 from search.evaluation.plan import CandidateJob
 from search.pareto import pareto_front
@@ -28,16 +27,36 @@ class Verification:
         problem: What is searched.
         store: The run's record.
         jobs: Makes the measuring.
+        remeasure: Also measure every latency again that is still untrusted after that, once a session.
     """
 
-    def __init__(self, problem: Problem, store: RunStore, jobs: CandidateJobs) -> None:
-        self._problem, self._store, self._jobs = problem, store, jobs
+    def __init__(self, problem: Problem, store: RunStore, jobs: CandidateJobs, *, remeasure: bool = False) -> None:
+        self._problem, self._store, self._jobs, self._remeasure = problem, store, jobs, remeasure
+        self._measured: set[int] = set()
+        """Trials that were measured again, or failed to be, in this session."""
 
     def next_step(self) -> Step | None:
+        """Return the next measurement of a candidate; None where none is left."""
+        second = self._second()
+        untrusted = self.untrusted
+        if second is not None or not untrusted:
+            return second
+        phase = f"measuring trial {untrusted[0].number} again, its latency is untrusted"
+        return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._jobs.measuring(untrusted[0]),))
+
+    @property
+    def untrusted(self) -> list[Trial]:
+        """Candidates whose untrusted latency is to be measured again in this session; none unless that is asked for."""
+        if not self._remeasure:
+            return []
+        found = untrusted_candidates(self._store.index.trials, self._problem.objectives)
+        return [trial for trial in found if trial.number not in self._measured]
+
+    def _second(self) -> Step | None:
         """Return the second measurement of a candidate; None where all that want one have theirs, or had it missed."""
         verified = {**self._store.facts.get("verified", {}), **self._store.facts.get("unverified", {})}
         trials = self._store.index.trials
-        hopeful = [trial if str(trial.number) in verified else _at_best(trial) for trial in trials]
+        hopeful = [trial if str(trial.number) in verified else at_lowest_latency(trial) for trial in trials]
         for wording, tried in (("of the front again", trials), ("again, which may belong to the front", hopeful)):
             for trial in pareto_front(tried, self._problem.objectives).members:
                 if str(trial.number) not in verified:
@@ -56,14 +75,12 @@ class Verification:
         if trial.cost is not None and trial.cost.doubt and not (doubt and admission.reason):
             self._store.note("remeasured", to_json(admission.cost), trial=trial.number)
         self._store.note("verified", to_json(admission.cost), trial=trial.number)
+        self._measured.add(trial.number)
 
-
-def _at_best(trial: Trial) -> Trial:
-    """Return a candidate with the lower end of its latency's interval, where the figure is doubtful."""
-    if trial.cost is None or trial.cost.latency is None or trial.cost.latency.trusted:
-        return trial
-    latency = replace(trial.cost.latency, median_ms=trial.cost.latency.low_ms)
-    return replace(trial, cost=replace(trial.cost, latency=latency))
+    def miss(self, trial: Trial) -> None:
+        """Do not ask again in this session for a candidate that could not be measured; its old figure stays."""
+        if str(trial.number) in self._store.facts.get("unverified", {}):
+            self._measured.add(trial.number)
 
 
 class Replication:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from search.types import Cost, ExpertUse, Genotype, Latency, Measurement, Study, Trial, TrialState
+from search.types import Cost, ExpertUse, Genotype, Latency, Measurement, Study, Trial, TrialState, to_json
 
 RUNGS = (100, 400, 1200)
 
@@ -111,6 +111,44 @@ def make_trial():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def seen_on():
+    """Return a function that gives a trial these PSNRs of single photographs, and their mean."""
+
+    def seen(trial, *psnr_db):
+        last = dataclasses.replace(trial.last, psnr_db=sum(psnr_db) / len(psnr_db), psnr_per_image_db=psnr_db)
+        return dataclasses.replace(trial, measurements=(*trial.measurements[:-1], last))
+
+    return seen
+
+
+@pytest.fixture(scope="session")
+def unlike_study(make_trial, make_study, seen_on):
+    """A front over two photographs that are 10 dB apart: 0.1 dB between members, 0.2 dB of interval for each gain.
+
+    The baseline has 25 and 35 dB. A reference is 2 dB below the front, a stopped candidate 9 dB.
+    """
+    front = [
+        seen_on(make_trial(n, psnr_db=31.0, latency_ms=4.0 * (n + 1), macs_g=1.0 + n), 25.9 + n / 10, 36.1 + n / 10)
+        for n in range(3)
+    ]
+    lost = make_trial(7, TrialState.STOPPED, psnr_db=22.0, latency_ms=5.0, macs_g=1.0, rungs=1)
+    reference = seen_on(make_trial(90, psnr_db=29.0, latency_ms=30.0, macs_g=4.0), 23.9, 34.1)
+    record = {
+        "key": "0",
+        "made": {"network": "edsr", "args": {}},
+        "added": False,
+        "cost": to_json(reference.cost),
+        "over": "",
+        "measurements": [to_json(m) for m in reference.measurements],
+        "reason": "",
+        "failure": "",
+    }
+    baseline = {"psnr_db": 30.0, "ssim": 0.85, "images": ["a.png", "b.png"], "psnr_per_image_db": [25.0, 35.0]}
+    facts = {"baseline": {**baseline, "host": "A processor x2 (bench)"}, "references": {"edsr": record}}
+    return make_study([*front, lost], facts=facts)
 
 
 @pytest.fixture(scope="session")

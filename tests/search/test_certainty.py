@@ -14,6 +14,8 @@ from search.certainty import (
     is_clear,
     mean_interval,
     to_replicate,
+    untrusted_candidates,
+    untrusted_latencies,
     values_of,
 )
 from search.cli.tables import front_table
@@ -22,7 +24,7 @@ from search.report.figures import draw_front
 from search.report.interactive import page_data
 from search.report.intervals import Interval
 from search.report.page import render_page
-from search.report.seeds import estimate, gain_intervals
+from search.report.seeds import estimate, gain_intervals, shown_interval
 from search.report.words import conditions
 from search.types import Replicate
 
@@ -153,13 +155,7 @@ def test_tables_page_and_picture_show_it(replicated):
 # -- against the baseline ----------------------------------------------------------------------------
 
 
-def seen_on(trial, *psnr_db):
-    """Return the trial with these PSNRs of single images, and their mean."""
-    last = dataclasses.replace(trial.last, psnr_db=sum(psnr_db) / len(psnr_db), psnr_per_image_db=psnr_db)
-    return dataclasses.replace(trial, measurements=(*trial.measurements[:-1], last))
-
-
-def test_a_gain_has_the_interval_of_its_differences_image_by_image(make_trial, make_study):
+def test_a_gain_has_the_interval_of_its_differences_image_by_image(make_trial, make_study, seen_on):
     # The baseline has 29 and 31 dB: gains of 1 on both images, and of 0.5 and 2.5.
     steady = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0), 30.0, 32.0)
     mixed = seen_on(make_trial(1, psnr_db=31.5, latency_ms=6.0, macs_g=1.0), 29.5, 33.5)
@@ -167,7 +163,7 @@ def test_a_gain_has_the_interval_of_its_differences_image_by_image(make_trial, m
     assert found == {0: Interval(1.0, 1.0), 1: Interval(0.5, 2.5)}
 
 
-def test_gains_have_no_interval_where_seeds_say_more_or_images_nothing(make_trial, make_study):
+def test_gains_have_no_interval_where_seeds_say_more_or_images_nothing(make_trial, make_study, seen_on):
     one = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0), 30.0, 32.0)
     again = with_seeds(one, 31.1)
     single = make_trial(1, psnr_db=31.0, latency_ms=5.0, macs_g=1.0)
@@ -177,7 +173,7 @@ def test_gains_have_no_interval_where_seeds_say_more_or_images_nothing(make_tria
     assert gain_intervals(make_study([one], objectives=("ssim", "macs_g")), [one]) == {}
 
 
-def test_the_table_and_the_page_show_the_gain_with_its_interval(make_trial, make_study):
+def test_the_table_and_the_page_show_the_gain_with_its_interval(make_trial, make_study, seen_on):
     blocks = {"encoder_blocks.1": 1, "bottleneck_blocks": 0, "decoder_blocks.1": 0}
     genotype = {"width": 8, "levels": 1, **blocks}
     one = seen_on(make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0, genotype=genotype), 29.5, 33.5)
@@ -190,3 +186,33 @@ def test_the_table_and_the_page_show_the_gain_with_its_interval(make_trial, make
     page = render_page(study)
     assert "gain, 95 % over 2 images" in page
     assert "+0.50 … +2.50" in page
+
+
+def test_a_figure_shows_seeds_where_there_are_several_else_the_gain_around_the_networks_own_psnr(unlike_study):
+    member = unlike_study.trials[1]
+    shown = shown_interval(unlike_study, member)
+    assert shown is not None
+    assert (shown.term, shown.text) == ("gain, 95 %", "+1.00 … +1.20 over 2 images")
+    assert (shown.ends.low, shown.ends.high) == pytest.approx((31.0, 31.2))  # around 31.1 dB
+    again = shown_interval(unlike_study, with_seeds(member, 31.2))
+    assert again is not None
+    assert (again.term, again.text[-12:]) == ("mean over seeds, 95 %", "over 2 seeds")
+    single = dataclasses.replace(member.last, psnr_per_image_db=(31.1,))
+    lonely = dataclasses.replace(member, measurements=(*member.measurements[:-1], single))
+    assert shown_interval(unlike_study, lonely) is None
+
+
+def test_what_an_untrusted_latency_decides_about_the_front(make_trial, make_study):
+    def trial(number, psnr_db, ms, low_ms, trusted):
+        made = make_trial(number, psnr_db=psnr_db, latency_ms=ms, macs_g=1.0)
+        latency = dataclasses.replace(made.cost.latency, low_ms=low_ms, trusted=trusted)
+        return dataclasses.replace(made, cost=dataclasses.replace(made.cost, latency=latency))
+
+    trials = [
+        trial(0, 30.0, 4.0, 3.9, False),  # on the front
+        trial(1, 31.0, 5.0, 4.9, True),
+        trial(2, 30.9, 5.2, 2.6, False),  # at 2.6 ms it would be
+        trial(3, 30.8, 5.2, 5.1, False),  # nowhere near
+    ]
+    assert [t.number for t in untrusted_candidates(trials, ("psnr_db", "latency_ms"))] == [0, 2]
+    assert untrusted_latencies(make_study(trials, objectives=("psnr_db", "latency_ms"))) == ("trial 0", "trial 2")

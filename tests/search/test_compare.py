@@ -243,7 +243,27 @@ def test_the_figure_tells_the_runs_apart_without_colour(pair):
         assert part in words
 
 
-def test_bars_that_are_not_clear_are_hollow(pair):
+def test_bars_are_of_the_gain_and_the_axis_fits_the_fronts(unlike_study):
+    study = dataclasses.replace(unlike_study, name="one")
+    panel = draw_comparison(
+        compare_runs([study, dataclasses.replace(study, name="two", folder=study.folder / "x")])
+    ).axes[0]
+    low, high = panel.get_ylim()
+    assert 30.5 < low < 30.95
+    assert 31.2 < high < 31.5
+    words = [text.get_text() for text in panel.get_figure().findobj(Text)]
+    assert "bicubic 30.00 dB, below the axis" in words
+    assert "bars: gain, 95 %" in " ".join(" ".join(words).split())
+
+
+def test_a_comparison_says_after_how_many_steps_and_that_the_order_may_change(call):
+    told = " ".join(call().stdout.split())
+    assert "Who has the highest PSNR after 1,200 steps at no more than this latency (ms)" in told
+    assert "PSNR is after 1,200 steps of training; longer training may change the order." in told
+    assert "longer training may change the order" in json.loads(call("--json").stdout)["caveats"][0]
+
+
+def test_blocks_that_are_not_clear_are_hollow(pair):
     comparison = compare_runs([with_images(study, (0.0,)) for study in pair])
     strip = draw_comparison(comparison).axes[1]
     assert [bar.get_facecolor()[3] for bar in strip.patches] == [1.0, 0.0, 0.0, 0.0]

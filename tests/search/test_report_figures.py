@@ -61,6 +61,34 @@ def test_the_baseline_is_a_line_with_its_value(rich_study):
     assert "bicubic 30.00 dB" in boxes(axes)
 
 
+def test_bars_are_of_the_gain_photograph_by_photograph_and_the_axis_fits_the_front(unlike_study):
+    for figure in (draw_front(unlike_study), draw_panel(unlike_study, "latency_ms")):
+        axes = figure.axes[0]
+        bars = [line for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
+        assert [list(line.get_xdata()) for line in bars] == [[4.0, 4.0], [8.0, 8.0], [12.0, 12.0]]
+        ends = [end for line in bars for end in line.get_ydata()]
+        assert ends == pytest.approx([30.9, 31.1, 31.0, 31.2, 31.1, 31.3])
+        low, high = axes.get_ylim()
+        assert 30.5 < low < 30.9
+        assert 31.3 < high < 31.5
+        assert "↓ bicubic 30.00 dB" in boxes(axes)
+        text = words(figure)
+        for part in ("gain, 95 %", "reference (below the axis: edsr)", "1 below the axis"):
+            assert part in text
+
+
+def test_a_reference_within_the_axis_has_its_bar(unlike_study):
+    record = unlike_study.facts["references"]["edsr"]
+    near = [
+        *record["measurements"][:-1],
+        {**record["measurements"][-1], "psnr_db": 31.0, "psnr_per_image_db": [25.9, 36.1]},
+    ]
+    facts = {**unlike_study.facts, "references": {"edsr": {**record, "measurements": near}}}
+    axes = draw_front(dataclasses.replace(unlike_study, facts=facts)).axes[0]
+    [bar] = [line for line in axes.lines if list(line.get_xdata()) == [30.0, 30.0]]
+    assert list(bar.get_ydata()) == pytest.approx([30.9, 31.1])
+
+
 def test_a_restoration_is_compared_with_its_input(rich_study):
     study = dataclasses.replace(rich_study, spec={**rich_study.spec, "task": {"kind": "denoise", "sigma": 25.0}})
     text = words(draw_front(study))

@@ -126,6 +126,39 @@ def test_wall_time_withdrawals_and_an_early_end_are_told_where_there_are_any(ric
         assert part in words
 
 
+def test_the_figures_that_decide_stand_first(unlike_study, expert_study):
+    heads = [row for row in Page(render_page(unlike_study)).rows if row[:1] in (["trial"], ["reference"])]
+    decisive = ["PSNR (dB)", "over bicubic", "latency (ms)", "MACs (G)"]
+    by_name = {tuple(row): row for row in heads}
+    assert [row[1:5] for row in by_name.values() if row[0] == "reference"] == [decisive]
+    assert ["trial", *decisive, "gain, 95 % over 2 images", "preset"] in [row[:7] for row in heads]
+    assert ["trial", "PSNR (dB)", "latency (ms)", "next", "next: ΔPSNR (dB)", "next: Δlatency (ms)"] in [
+        row[:6] for row in heads
+    ]
+
+
+def test_the_bars_of_the_figure_are_explained_and_the_spread_is_a_choice(unlike_study):
+    html = render_page(unlike_study)
+    words = Page(html).words
+    assert "Vertical bars are 95 % intervals of the gain over bicubic, photograph by photograph." in words
+    assert re.search(r'<select id="front-bars">\s*<option value="interval">gain, 95 %</option>', html)
+    assert '<option value="spread">PSNR over unlike photographs</option>' in html
+
+
+def test_untrusted_latencies_are_listed_with_what_to_do(rich_study):
+    def doubted(trial):
+        if trial.cost is None or trial.cost.latency is None:
+            return trial
+        latency = dataclasses.replace(trial.cost.latency, trusted=False)
+        return dataclasses.replace(trial, cost=dataclasses.replace(trial.cost, latency=latency))
+
+    assert "Untrusted latencies" not in Page(render_page(rich_study)).words
+    study = dataclasses.replace(rich_study, trials=tuple(map(doubted, rich_study.trials)))
+    words = Page(render_page(study)).words
+    assert "Trial 4: latency untrusted: the machine was busy" in words
+    assert "Rerun the run's command with --remeasure on an idle machine." in words
+
+
 def test_a_second_measurement_of_the_latency_is_shown(rich_study, make_trial):
     again = to_json(make_trial(1, macs_g=1.2, latency_ms=13.57).cost)
     facts = {**rich_study.facts, "verified": {"1": again}}

@@ -1,12 +1,25 @@
 """How references stand against a front worked by hand, and that they are seen wherever the front is."""
 
-import pytest
+from io import StringIO
 
-from search.cli.showing import reference_records
-from search.report import describe_made, describe_standing, references_frame, render_page, standings, trials_frame
+import pytest
+from rich.console import Console
+
+from search.cli.showing import print_front, reference_records
+from search.report import (
+    describe_made,
+    describe_standing,
+    explain_front,
+    references_frame,
+    render_page,
+    standings,
+    trials_frame,
+)
 from search.report.figures import draw_front, points_of
 from search.report.interactive import page_data
 from search.types import to_json
+
+LONGER = "longer training may change the order"
 
 
 def record(trial, *, network="edsr", args=None, over="", reason=""):
@@ -45,8 +58,9 @@ def beside(make_trial, make_study):
 def test_each_is_told_by_the_best_member_that_is_no_slower(beside):
     words = {s.reference.name: describe_standing(beside, s) for s in standings(beside)}
     assert words == {
-        "slower": "beaten by trial 1: 0.50 dB better, 8.00 against 9.00 ms",
-        "between": "not beaten: trial 0, the best as fast, is 0.50 dB worse, 4.00 against 6.00 ms",
+        "slower": f"beaten by trial 1 after 1,200 steps: 0.50 dB better, 8.00 against 9.00 ms; {LONGER}",
+        "between": "not beaten after 1,200 steps: trial 0, the best as fast, is 0.50 dB worse, "
+        f"4.00 against 6.00 ms; {LONGER}",
         "fastest": "not beaten: no member of the front is as fast",
         "begun": "not trained through all rungs yet",
         "broken": "failed: no memory",
@@ -73,11 +87,22 @@ def test_they_are_drawn_where_trained_and_bicubic_stays_a_line(beside):
 
 def test_the_page_has_a_table_of_them_and_says_what_failed(beside):
     page = render_page(beside)
-    assert "beaten by trial 1: 0.50 dB better" in page
+    assert f"beaten by trial 1 after 1,200 steps: 0.50 dB better, 8.00 against 9.00 ms; {LONGER}" in page
     assert "over: macs_g 3 &gt; 2" in page
     assert "Reference broken: no memory" in page
     records = reference_records(beside)["references"]
     assert [r["dominated"] for r in records] == [True, False, False, None, None, False]
+
+
+def test_wherever_qualities_are_compared_the_steps_are_named(beside):
+    console = Console(width=300, record=True, file=StringIO())
+    print_front(console, beside)
+    terminal = console.export_text()
+    assert f"after 1,200 steps: 0.50 dB better, 8.00 against 9.00 ms; {LONGER}" in terminal
+    assert f"PSNR after 1,200 steps of proxy training, of the first seed ({LONGER})" in terminal
+    assert explain_front(beside).caveats[0] == f"PSNR is after 1,200 steps of training; {LONGER}."
+    assert LONGER in page_data(beside)["references"][0]["standing"]
+    assert all("steps" in r["words"] for r in reference_records(beside)["references"] if r["gain"] is not None)
 
 
 def test_without_references_nothing_is_said_of_them(make_study, make_trial):

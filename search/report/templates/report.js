@@ -31,7 +31,17 @@ for (const block of document.querySelectorAll(".table")) {
     const of = kept.length < rows.length ? `${kept.length} of ${rows.length} rows` : `${rows.length} row${rows.length === 1 ? "" : "s"}`;
     count.textContent = shown < kept.length ? `${of}, the first ${shown} shown` : of;
     all.hidden = shown === kept.length;
+    edge();
   };
+  const box = block.querySelector(".scroll"), sideways = block.querySelector(".sideways");
+  const edge = () => { // say where columns lie beyond the right edge: not every browser shows a bar
+    const hidden = box.scrollWidth - box.clientWidth - box.scrollLeft > 4;
+    block.classList.toggle("more", hidden);
+    sideways.hidden = !hidden;
+  };
+  sideways.addEventListener("click", () => box.scrollBy({left: 0.7 * box.clientWidth, behavior: "smooth"}));
+  box.addEventListener("scroll", edge);
+  new ResizeObserver(edge).observe(box);
   const sort = at => {
     const up = heads[at].getAttribute("aria-sort") !== "ascending";
     for (const other of heads) other.removeAttribute("aria-sort");
@@ -78,7 +88,7 @@ async function unpacked(id) {
 
 const escaped = text => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 
-const wrapped = text => escaped(text).replace(/(.{38,}?[,)]) /g, "$1<br>");
+const wrapped = text => escaped(text).replace(/(.{38,}?[,;)]) /g, "$1<br>");
 
 function figure(objective, value) {
   if (value === null || value === undefined) return "–";
@@ -132,7 +142,7 @@ function openCard(number) {
 function certainty(at) {
   const {trials} = data, rows = [];
   if (trials.mean[at] !== null) rows.push(["mean over seeds", figure(trials.certain_of, trials.mean[at])]);
-  if (trials.interval[at]) rows.push(["95 %", trials.interval_words[at]]);
+  if (trials.interval_words[at]) rows.push(trials.interval_words[at]);
   if (trials.on_front[at] !== null) rows.push(["on the front", `${Math.round(100 * trials.on_front[at])} %`]);
   return rows.flatMap(([term, text]) => [element("dt", term), element("dd", text)]);
 }
@@ -276,9 +286,9 @@ const settings = {
 const draw = (id, traces, plan) => Plotly.react(id, traces, plan, settings);
 
 /** Return an axis of an objective; a cost's is logarithmic, with round numbers written as people do. */
-function objectiveAxis(hue, name, places, others = []) {
+function objectiveAxis(hue, name, places, others, range) {
   const {label, maximise} = data.objectives[name];
-  if (maximise) return axis(hue, label);
+  if (maximise) return axis(hue, label, range ? {range: [...range]} : {});
   const known = [...places.map(at => data.trials.values[name][at]), ...others.map(other => other.values[name])], low = Math.min(...known), high = Math.max(...known);
   const span = Math.log10(high / low);
   const ladder = span < 0.6 ? [1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9] : span < 1.6 ? [1, 2, 3, 5, 7] : span < 3 ? [1, 2, 5] : [1];
@@ -306,38 +316,47 @@ function undominated(places, x, y) {
   return kept;
 }
 
-/** Return both ends of a figure's 95 % interval; null where it has none. */
-function ends_of(name, at) {
-  const {trials} = data;
-  return (name === "latency_ms" ? trials.latency[at] : name === trials.certain_of ? trials.interval[at] : null) ?? null;
+/** Return both ends of the interval that is drawn at a candidate's figure; null where there is none. */
+function endsOf(name, at) {
+  const {trials} = data, bars = trials[$("front-bars")?.value];
+  return (name === "latency_ms" ? trials.latency[at] : name === trials.certain_of ? bars?.[at] : null) ?? null;
+}
+
+/** Return the same of a reference. */
+function referenceEnds(name, other) {
+  const shown = $("front-bars")?.value === "interval" && name === data.trials.certain_of;
+  return (name === "latency_ms" ? other.latency : shown ? other.interval : null) ?? null;
+}
+
+/** Return a figure with its interval as one line of a hover text. */
+function hoverLine(name, value, latency, words) {
+  const interval = name === "latency_ms" && latency ? ` (${latency.map(end => figure(name, end)).join("–")})`
+    : name === data.trials.certain_of && words ? ` (${words.join(" ")})` : "";
+  return `${escaped(data.objectives[name].label)} ${figure(name, value)}${interval}`;
 }
 
 function hover(at, names) {
   const {trials} = data;
-  const figures = names.map(name => {
-    const ends = ends_of(name, at);
-    const over = ends && name === trials.certain_of ? trials.interval_words[at].replace(/^\S+/, "") : "";
-    const interval = ends ? ` (${ends.map(end => figure(name, end)).join("–")}${over})` : "";
-    return `${escaped(data.objectives[name].label)} ${figure(name, trials.values[name][at])}${interval}`;
-  });
+  const figures = names.map(name => hoverLine(name, trials.values[name][at], trials.latency[at], trials.interval_words[at]));
   return `<b>trial ${trials.number[at]}</b>, ${trials.state[at].toLowerCase()}<br>${figures.join("<br>")}<br>${wrapped(trials.words[at])}`;
 }
 
 const referenceLabel = hidden => (hidden.length ? `references (below the axis: ${escaped(hidden.map(other => other.name).join(", "))})` : "references");
 
 function referenceHover(other, names) {
-  const figures = names.map(name => {
-    const interval = name === "latency_ms" && other.latency ? ` (${other.latency.map(end => figure(name, end)).join("–")})` : "";
-    return `${escaped(data.objectives[name].label)} ${figure(name, other.values[name])}${interval}`;
-  });
+  const figures = names.map(name => hoverLine(name, other.values[name], other.latency, other.interval_words));
   return `<b>${escaped(other.name)}</b>, a reference<br>${figures.join("<br>")}<br>${wrapped(other.words)}<br>${wrapped(other.standing)}`;
 }
 
-/** Return how far down the figure reaches: a diverged candidate must not crush the others into a line. */
-function floor(name, places) {
-  const known = places.map(at => data.trials.values[name][at]);
-  if (data.baseline.values[name] !== undefined) known.push(data.baseline.values[name]);
-  return Math.min(...known) - 0.5 * (Math.max(...known) - Math.min(...known));
+/** Return the range of a quality's axis, fitted to the front and its intervals, and to others that are not far below. */
+function fitted(name, front, others) {
+  const core = front.flatMap(at => [data.trials.values[name][at], ...(endsOf(name, at) ?? [])]);
+  if (!core.length) return undefined;
+  const least = Math.min(...core), reach = Math.max(...core) - least;
+  const floor = least - Math.max(data.fit.share * reach, data.fit.margin[name] ?? 0);
+  const known = [...core, ...others.filter(value => value >= floor)], low = Math.min(...known), high = Math.max(...known);
+  const extent = high - low || data.fit.margin[name];
+  return [low - 0.06 * extent, high + 0.08 * extent];
 }
 
 let clickable = false;
@@ -348,7 +367,6 @@ function drawFront() {
   const known = trials.number.map((_, at) => at).filter(at => trials.values[x][at] !== null && trials.values[y][at] !== null);
   const members = new Set(data.front), knee = data.presets.balanced;
   const complete = known.filter(at => trials.state[at] === "COMPLETE");
-  const low = Object.fromEntries([x, y].filter(name => data.objectives[name].maximise).map(name => [name, floor(name, complete)]));
   const front = complete.filter(at => members.has(trials.number[at]));
   const line = undominated(front, x, y), on = new Set(line);
   const trace = (name, places, marker, more) => ({
@@ -356,16 +374,21 @@ function drawFront() {
     customdata: places.map(at => trials.number[at]), text: places.map(at => hover(at, names)), hovertemplate: "%{text}<extra></extra>",
     marker, ...more,
   });
-  const interval = (name, places) => !places.some(at => ends_of(name, at)) ? undefined : {
-    type: "data", symmetric: false, thickness: 1, width: 2, color: hue.front,
-    array: places.map(at => (ends_of(name, at)?.[1] ?? trials.values[name][at]) - trials.values[name][at]),
-    arrayminus: places.map(at => trials.values[name][at] - (ends_of(name, at)?.[0] ?? trials.values[name][at])),
+  const bars = (values, ends, color) => !ends.some(Boolean) ? undefined : {
+    type: "data", symmetric: false, thickness: 1, width: 2, color,
+    array: values.map((value, at) => (ends[at]?.[1] ?? value) - value),
+    arrayminus: values.map((value, at) => value - (ends[at]?.[0] ?? value)),
   };
-  const left = known.filter(at => trials.state[at] === "STOPPED" && Object.entries(low).every(([name, end]) => trials.values[name][at] >= end));
-  const stopped = $("front-stopped").checked ? left : [];
+  const interval = (name, places) => bars(places.map(at => trials.values[name][at]), places.map(at => endsOf(name, at)), hue.front);
+  const stopped = $("front-stopped").checked ? known.filter(at => trials.state[at] === "STOPPED") : [];
   const beaten = complete.filter(at => !members.has(trials.number[at]));
-  const compared = data.references.filter(other => other.values[x] !== null && other.values[y] !== null);
-  const references = compared.filter(other => Object.entries(low).every(([name, end]) => other.values[name] >= end));
+  const references = data.references.filter(other => other.values[x] !== null && other.values[y] !== null);
+  const range = Object.fromEntries([x, y].filter(name => data.objectives[name].maximise).map(name => {
+    const others = [...beaten, ...stopped].map(at => trials.values[name][at]), baseline = data.baseline.values[name];
+    return [name, fitted(name, front, [...others, ...references.map(other => other.values[name]), ...(baseline === undefined ? [] : [baseline])])];
+  }));
+  const below = references.filter(other => Object.entries(range).some(([name, ends]) => ends && other.values[name] < ends[0]));
+  const referenceBars = name => bars(references.map(other => other.values[name]), references.map(other => referenceEnds(name, other)), hue.reference);
   const others = front.filter(at => !on.has(at)), knees = front.filter(at => trials.number[at] === knee);
   const corners = line.map(at => [trials.values[x][at], trials.values[y][at]]);
   draw("front-plot", [
@@ -373,12 +396,13 @@ function drawFront() {
     trace("complete, beaten", beaten, {color: hue.dominated, size: 7}),
     {type: "scatter", mode: "lines", x: corners.map(c => c[0]), y: corners.map(c => c[1]), hoverinfo: "skip", showlegend: false,
       line: {color: hue.front, width: 1.5, shape: data.objectives[x].maximise ? "vh" : "hv"}},
-    trace("front, by another figure", others, {color: hue.paper, size: 9, line: {color: hue.front, width: 1.5}}),
+    trace("front, by another figure", others, {color: hue.paper, size: 9, line: {color: hue.front, width: 1.5}},
+      {error_x: interval(x, others), error_y: interval(y, others)}),
     trace("front", line, {color: hue.front, size: 11, line: {color: hue.paper, width: 1}},
       {error_x: interval(x, line), error_y: interval(y, line)}),
     trace("knee (balanced)", knees, {color: hue.knee, size: 13, symbol: "diamond", line: {color: hue.paper, width: 1}}),
-    ...(compared.length ? [{
-      type: "scatter", mode: "markers+text", name: referenceLabel(compared.filter(other => !references.includes(other))), x: references.map(other => other.values[x]),
+    ...(references.length ? [{
+      type: "scatter", mode: "markers+text", name: referenceLabel(below), error_x: referenceBars(x), error_y: referenceBars(y), x: references.map(other => other.values[x]),
       y: references.map(other => other.values[y]), text: references.map(other => escaped(other.name)), textposition: "top center",
       textfont: {color: hue.reference, size: 11}, hovertext: references.map(other => referenceHover(other, names)), hoverinfo: "text",
       marker: {color: hue.reference, size: 10, symbol: "x"},
@@ -386,10 +410,10 @@ function drawFront() {
     {type: "scatter", mode: "markers", x: [], y: [], hoverinfo: "skip", showlegend: false,
       marker: {symbol: "circle-open", size: 22, color: hue.ink, line: {width: 1.5}}},
   ], layout(hue, {
-    xaxis: objectiveAxis(hue, x, known, references),
-    yaxis: objectiveAxis(hue, y, known, references),
+    xaxis: objectiveAxis(hue, x, known, references, range[x]),
+    yaxis: objectiveAxis(hue, y, known, references, range[y]),
     showlegend: true, legend: {orientation: "h", y: -0.16, yanchor: "top", x: 0}, margin: {l: 50, r: 14, t: 22, b: 50},
-    ...bounds(hue, x, y), uirevision: x + y,
+    ...bounds(hue, x, y, range), uirevision: [x, y, $("front-bars")?.value].join(),
   }));
   mark(Number($("card").dataset.trial));
   if (!clickable) $("front-plot").on("plotly_click", event => openCard(event.points[0].customdata));
@@ -397,7 +421,7 @@ function drawFront() {
 }
 
 /** Return the lines of what doing nothing scores, and of the budget's limits near the points. */
-function bounds(hue, x, y) {
+function bounds(hue, x, y, range) {
   const shapes = [], annotations = [];
   const add = (across, value, text, colour, dash, scale) => {
     const line = {color: colour, width: 1.3, dash};
@@ -410,7 +434,10 @@ function bounds(hue, x, y) {
   };
   for (const [across, name] of [[false, x], [true, y]]) {
     const baseline = data.baseline.values[name], limit = data.limits[name];
-    if (baseline !== undefined) add(across, baseline, `${data.baseline.name} ${figure(name, baseline)}`, hue.good, "dash", false);
+    const text = `${data.baseline.name} ${figure(name, baseline)}`;
+    if (baseline !== undefined) add(across, baseline, text, hue.good, "dash", false);
+    if (baseline < range[name]?.[0]) annotations.push({text: `${across ? "↓" : "←"} ${text}`, showarrow: false, font: {color: hue.good, size: 11},
+      xref: "paper", yref: "paper", x: across ? 1 : 0, xanchor: across ? "right" : "left", y: 0, yanchor: "bottom"});
     const reach = Math.max(...data.trials.values[name].filter((value, at) => value !== null && data.trials.state[at] === "COMPLETE"));
     if (limit !== undefined && limit < 3 * reach) add(across, limit, `limit ${limit}`, hue.muted, "dot", logarithmic(name));
   }
@@ -525,7 +552,7 @@ async function start() {
   if ($("front-plot")) {
     fill("front-y", names, data.quality);
     fill("front-x", names, data.costs.find(name => names.includes(name)) ?? names[names.length - 1]);
-    $("front-stopped").addEventListener("change", drawFront);
+    for (const id of ["front-stopped", "front-bars"]) $(id)?.addEventListener("change", drawFront);
     openCard(data.presets.balanced ?? data.front[0]);
   }
   document.head.append(element("script", await unpacked("plotly")));

@@ -6,6 +6,8 @@ import pytest
 
 from search.report import write_report
 
+pytestmark = pytest.mark.slow
+
 POINT = """(number => {
   const plot = document.getElementById("front-plot"), {left, top} = plot.getBoundingClientRect();
   const trace = plot.data.find(t => t.customdata && t.customdata.includes(number));
@@ -61,6 +63,64 @@ def test_the_front_is_drawn_with_the_baseline_and_the_limit(opened):
     assert "limit 60" in words
 
 
+def test_bars_are_of_the_gain_the_axis_fits_the_front_and_the_spread_is_a_choice(browser, unlike_study, tmp_path):
+    browser.open(write_report(dataclasses.replace(unlike_study, folder=tmp_path)))
+    browser.wait("document.querySelectorAll('#front-plot .trace.scatter').length > 0")
+    state = (
+        "(() => { const plot = document.getElementById('front-plot'), front = plot.data.find(t => t.name === 'front');"
+        " return [plot._fullLayout.yaxis.range, front.error_y ? front.error_y.array[0] : null]; })()"
+    )
+    (low, high), bar = browser.evaluate(state)
+    assert 30.5 < low < 30.9
+    assert 31.3 < high < 31.5
+    assert bar == pytest.approx(0.1, abs=1e-4)
+    words = browser.evaluate("document.getElementById('front-plot').textContent")
+    assert "↓ bicubic 30.00" in words
+    assert "references (below the axis: edsr)" in words
+    choose = (
+        "(() => { const list = document.getElementById('front-bars'); list.value = %r;"
+        " list.dispatchEvent(new Event('change')); })()"
+    )
+    browser.evaluate(choose % "spread")
+    (low, high), bar = browser.evaluate(state)
+    assert bar == pytest.approx(5.1, abs=1e-4)
+    assert (low < 26, high > 36) == (True, True)
+    browser.evaluate(choose % "")
+    (low, high), bar = browser.evaluate(state)
+    assert bar is None
+    assert high - low < 0.8
+    assert browser.complaints == []
+
+
+FITTING = """[...document.querySelectorAll('%s th')].filter(head =>
+  head.getBoundingClientRect().right <= document.querySelector('%s .scroll').getBoundingClientRect().right
+).map(head => head.textContent)"""
+"""The heads of a table that are wholly within its window."""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_columns_that_decide_fit_and_the_rest_scrolls_visibly(browser, unlike_study, tmp_path, width):
+    browser.open(write_report(dataclasses.replace(unlike_study, folder=tmp_path)), width=width, height=900)
+    browser.wait("document.querySelectorAll('#front-plot .trace.scatter').length > 0")
+    front = ["trial", "PSNR (dB)", "over bicubic", "latency (ms)", "MACs (G)"]
+    steps = ["trial", "PSNR (dB)", "latency (ms)", "next", "next: ΔPSNR (dB)", "next: Δlatency (ms)"]
+    if width == 1280:
+        front += ["gain, 95 % over 2 images", "preset"]
+        steps += ["next: 95 %"]
+    for section, decisive in (("#front", front), ("#steps", steps)):
+        fitting = browser.evaluate(FITTING % (section, section))
+        assert fitting[: len(decisive)] == decisive
+        button = f"document.querySelector('{section} .sideways')"
+        box = f"document.querySelector('{section} .scroll')"
+        if not browser.evaluate(f"{box}.scrollWidth > {box}.clientWidth"):
+            continue
+        assert browser.evaluate(f"{button}.checkVisibility()")
+        browser.evaluate(f"{box}.scrollTo({{left: 9999, behavior: 'instant'}})")
+        browser.wait(f"{button}.hidden")
+        first = browser.evaluate(f"document.querySelector('{section} td').getBoundingClientRect().left")
+        assert first == pytest.approx(browser.evaluate(f"{box}.getBoundingClientRect().left"), abs=2), "stays in view"
+
+
 def test_a_click_opens_the_card_with_the_network(opened):
     assert opened.evaluate("document.getElementById('card').dataset.trial") == "1"
     opened.click(*opened.evaluate(f"{POINT}(0)"))
@@ -97,7 +157,7 @@ def test_the_steps_sort_download_and_open_a_card(opened):
     opened.evaluate(f"[...{block}.querySelectorAll('th button')].find(b => b.textContent === 'dB per ms').click()")
     opened.evaluate(f"{block}.querySelector('.csv').click()")
     lines = opened.evaluate("window.kept.text()").splitlines()
-    assert lines[0].startswith("trial,PSNR (dB),latency (ms),MACs (G),")
+    assert lines[0].startswith("trial,PSNR (dB),latency (ms),next,")
     assert [line.split(",")[0] for line in lines[1:]] == ["1", "5", "4", "0"]
     opened.evaluate(f"{block}.querySelector('tbody .open[data-trial=\"0\"]').click()")
     opened.wait("document.getElementById('card').dataset.trial === '0'")
@@ -134,7 +194,7 @@ def test_tables_sort_filter_and_download(opened):
     )
     assert opened.evaluate(f"{block}.querySelector('.count').textContent") == "2 of 13 rows"
     lines = opened.evaluate("window.kept.text()").splitlines()
-    assert lines[0].startswith("trial,state,PSNR (dB),over bicubic,SSIM,latency (ms),")
+    assert lines[0].startswith("trial,state,PSNR (dB),over bicubic,latency (ms),MACs (G),SSIM,")
     assert [line.split(",")[0] for line in lines[1:]] == ["3", "12"]
     assert '"width 14, 1 level' in lines[1]
 
