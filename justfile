@@ -50,6 +50,7 @@ schema:
 # Write the golden files anew; review the diff
 golden:
     python tests/golden/regenerate.py
+    python tests/golden/outputs.py
 
 # Execute the notebooks anew, in place
 notebooks:

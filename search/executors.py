@@ -4,10 +4,14 @@ A pool that breaks as a whole when one worker dies (as those of the standard lib
 it. Here each worker is a process on a pipe of its own: when one dies, exactly its job has failed, and a fresh worker
 takes the place; when a job takes longer than it may, exactly its worker is ended. Workers end themselves when the
 driver is gone, whatever they are doing, so that no orphan writes into a run that goes on elsewhere.
+
+Workers do not import from the current folder: a user's `types.py` there would stop Python itself from starting.
 """
 
 from __future__ import annotations
 
+import logging
+import math
 import multiprocessing
 import os
 import pickle
@@ -24,7 +28,9 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, Protocol, TypeVar
 
 from search.timing import Work, working
-from search.types import EvaluationError, JobTimeoutError, WorkerDiedError
+from search.types import EvaluationError, JobTimeoutError, WorkerDiedError, WorkerStartError
+
+log = logging.getLogger("search.executors")
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -36,12 +42,16 @@ WORKER_ENVIRONMENT = {
     "OMP_WAIT_POLICY": "PASSIVE",
     "KMP_BLOCKTIME": "0",
     "KINETO_LOG_LEVEL": "99",
+    "PYTHONSAFEPATH": "1",
 }
-"""One thread a worker, and waiting threads sleep: two spinning ones can slow a busy machine down tenfold."""
+"""One thread a worker, and waiting threads sleep: two spinning ones can slow a busy machine down tenfold.
 
-
-BEGUN = None
-"""What a worker sends when it takes up a job."""
+With PYTHONSAFEPATH Python does not put the current folder on the path of modules.
+"""
+SLICE_S = 1.0
+"""Longest wait while a job has a time limit, so that a suspension of this process is noticed."""
+SUSPENDED_S = 1.0
+"""A process that is later than this, without having computed, was suspended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +59,32 @@ class Ready:
     """What a worker sends when it has started."""
 
     starting_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """What a worker sends instead when its start raised an error; then it ends."""
+
+    error: str
+    trace: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a worker sends when it begins a job; `ticket` is the job's number in this worker."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker sends when a job has ended: its value, or its error with the traceback."""
+
+    ticket: int
+    value: Any
+    error: Exception | None
+    trace: str
+    work: Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +160,8 @@ class ProcessExecutor:
         self.workers = workers
         self._prepare, self._limit_s = start, limit_s
         self._pool: list[_Worker] = []
-        self._has_run = False
+        self._runs = 0
+        self._clock = AwakeClock()
 
     def start(self) -> None:
         """Begin to start all workers, and do not wait for them: they import while the driver does."""
@@ -137,26 +174,39 @@ class ProcessExecutor:
         A dead worker is its job's WorkerDiedError, one that was ended for taking too long its JobTimeoutError.
 
         `jobs` is read as workers fall idle, so a generator may decide late, or stop. An iterator that has none left is
-        asked again after each outcome, as long as jobs are running.
+        asked again after each outcome, as long as jobs are running. Jobs that still run when the iteration is
+        abandoned, or when `run` is called again, are ended with their workers.
+
+        Raises:
+            WorkerStartError: If a worker could not start, so that no job can run.
         """
-        if self._has_run:
+        if self._runs:
             self._settle()
-        self._has_run = True
+        self._runs += 1
+        this_run = self._runs
+        for worker in [w for w in self._pool if w.is_busy]:
+            self._end(worker)
         waiting = iter(jobs)
         busy: dict[Connection, tuple[_Worker, J]] = {}
-        while True:
-            for job in islice(waiting, self.workers - len(busy)):
-                worker = self._idle({w for w, _ in busy.values()})
-                worker.send(function, job, self._limit_s(job))
-                busy[worker.pipe] = (worker, job)
-            if not busy:
-                return
-            wait(list(busy), timeout=_soonest([worker for worker, _ in busy.values()]))
-            for pipe, (worker, job) in list(busy.items()):
-                outcome = self._outcome(worker, job)
-                if outcome is not None:
-                    del busy[pipe]
-                    yield outcome
+        try:
+            while True:
+                for job in islice(waiting, self.workers - len(busy)):
+                    worker = self._idle()
+                    busy[worker.pipe] = (worker, job)
+                    worker.send(function, job, self._limit_s(job))
+                if not busy:
+                    return
+                self._wait([worker for worker, _ in busy.values()])
+                for pipe, (worker, job) in list(busy.items()):
+                    outcome = self._outcome(worker, job)
+                    if outcome is not None:
+                        del busy[pipe]
+                        yield outcome
+                        if self._runs != this_run:
+                            raise RuntimeError("a later run() of the same executor has ended the jobs of this one.")
+        finally:
+            for worker, _ in busy.values():
+                self._end(worker)
 
     def close(self) -> None:
         """Kill the workers."""
@@ -164,11 +214,21 @@ class ProcessExecutor:
             worker.kill()
         self._pool.clear()
 
-    def _idle(self, busy: set[_Worker]) -> _Worker:
-        for worker in self._pool:
-            if worker not in busy:
-                return worker
-        return self._add()
+    def _wait(self, busy: list[_Worker]) -> None:
+        """Wait for a message, or until the first job may be late; then move the clock on."""
+        deadlines = [worker.deadline for worker in busy if worker.deadline is not None]
+        longest = min(SLICE_S, max(0.0, min(deadlines) - self._clock.now)) if deadlines else None
+        wait([worker.pipe for worker in busy], timeout=longest)
+        self._clock.advance(math.inf if longest is None else longest)
+
+    def _end(self, worker: _Worker) -> None:
+        """Kill a worker; another takes its place when needed."""
+        if worker in self._pool:
+            self._pool.remove(worker)
+        worker.kill()
+
+    def _idle(self) -> _Worker:
+        return next((worker for worker in self._pool if not worker.is_busy), None) or self._add()
 
     def _add(self) -> _Worker:
         """Return a new worker, with the lowest number that is free."""
@@ -181,27 +241,55 @@ class ProcessExecutor:
         """Wait until no worker is starting; one that died at it is forgotten, another takes its place when needed."""
         for worker in [w for w in self._pool if w.is_starting]:
             try:
-                worker.hear(worker.pipe.recv())
-            except (EOFError, OSError):
-                self._pool.remove(worker)
-                worker.kill()
+                worker.hear(worker.pipe.recv(), self._clock.now)
+            except (EOFError, OSError, WorkerStartError):
+                self._end(worker)
 
     def _outcome(self, worker: _Worker, job: J) -> Outcome[J, Any] | None:
         """Return what became of a worker's job; None while it is at work."""
         try:
             while worker.pipe.poll():
-                answer = worker.hear(worker.pipe.recv())
+                answer = worker.hear(worker.pipe.recv(), self._clock.now)
                 if answer is not None:
-                    value, error, trace, work = answer
-                    return worker.outcome(job, work, value=value, error=error, trace=trace)
+                    return worker.outcome(job, answer.work, value=answer.value, error=answer.error, trace=answer.trace)
         except (EOFError, OSError):
-            self._pool.remove(worker)
-            return worker.outcome(job, worker.work, error=worker.obituary())
-        if worker.is_late:
-            self._pool.remove(worker)
-            worker.kill()
+            error = worker.death_error()
+            self._end(worker)
+            return worker.outcome(job, worker.work, error=error)
+        if worker.deadline is not None and self._clock.now >= worker.deadline:
+            self._end(worker)
             return worker.outcome(job, worker.work, error=_too_late(worker.limit_s))
         return None
+
+
+class AwakeClock:
+    """Seconds in which this process was not suspended (by SIGSTOP, Ctrl-Z, or with its container).
+
+    Between two readings a process sleeps for as long as it asked for, and computes. Where clearly more time has passed,
+    it was suspended for the rest, and its workers with it as a rule.
+
+    Args:
+        wall: Seconds from any point on.
+        cpu: Seconds for which this process has computed.
+    """
+
+    def __init__(
+        self, wall: Callable[[], float] = time.monotonic, cpu: Callable[[], float] = time.process_time
+    ) -> None:
+        self._wall, self._cpu = wall, cpu
+        self._last = wall(), cpu()
+        self.now = 0.0
+
+    def advance(self, slept_s: float) -> None:
+        """Move on to the present moment.
+
+        Args:
+            slept_s: The longest time that was waited for since the last call.
+        """
+        last_wall, last_cpu = self._last
+        self._last = self._wall(), self._cpu()
+        passed, explained = self._last[0] - last_wall, slept_s + self._last[1] - last_cpu
+        self.now += passed if passed <= explained + SUSPENDED_S else explained
 
 
 class _Worker:
@@ -216,7 +304,9 @@ class _Worker:
         self.number = number
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, start, time.time()), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_serve, args=(theirs, pickle.dumps(start), time.time()), daemon=True
+        )
         before = {name: os.environ.get(name) for name in WORKER_ENVIRONMENT}
         os.environ.update(WORKER_ENVIRONMENT)
         try:
@@ -230,20 +320,36 @@ class _Worker:
         theirs.close()
         self.limit_s: float | None = None
         self.deadline: float | None = None
-        """By `time.monotonic()`; None where the job has no limit, or was not taken up yet."""
-        self.is_starting = True
+        """By the executor's clock; None where the job has no limit, or has not begun."""
+        self.is_starting, self.is_busy = True, False
         self._starting_s = 0.0
+        self._ticket = 0
         self._begun: float | None = None
 
-    def hear(self, message: Any) -> Any:
-        """Note that the worker has started, or taken up its job; return an answer, None where the message is none."""
-        if isinstance(message, Ready):
-            self.is_starting, self._starting_s = False, message.starting_s
-        elif message is BEGUN:
-            self._begun = time.monotonic()
-            self.deadline = None if self.limit_s is None else self._begun + self.limit_s
-        else:
-            return message
+    def hear(self, message: Ready | StartFailed | Begun | Answer, now: float) -> Answer | None:
+        """Note what a worker says at a time of the executor's clock; return the answer to its present job, if it is.
+
+        Raises:
+            WorkerStartError: If the worker could not start.
+        """
+        match message:
+            case Ready():
+                self.is_starting, self._starting_s = False, message.starting_s
+            case StartFailed():
+                log.error("worker=%d could not start:\n%s", self.number, message.trace)
+                raise WorkerStartError(
+                    f"a worker process could not start: {message.error}\n"
+                    "  No candidate is at fault, and none was tried in this process. Its traceback is in the log. "
+                    "Repair the installation, then rerun the same command."
+                )
+            case Begun(ticket) if ticket == self._ticket:
+                self._begun = time.monotonic()
+                self.deadline = None if self.limit_s is None else now + self.limit_s
+            case Answer(ticket) if ticket == self._ticket:
+                self.is_busy = False
+                return message
+            case _:
+                pass  # about an earlier job
         return None
 
     @property
@@ -256,35 +362,41 @@ class _Worker:
         starting_s, self._starting_s = self._starting_s, 0.0
         return Outcome(job, work=work, worker=self.number, starting_s=starting_s, **became)
 
-    @property
-    def is_late(self) -> bool:
-        return self.deadline is not None and time.monotonic() >= self.deadline
-
     def send(self, function: Callable[[Any], Any], job: Any, limit_s: float | None) -> None:
         self.limit_s, self.deadline, self._begun = limit_s, None, None
+        self.is_busy = True
+        self._ticket += 1
         with suppress(BrokenPipeError, ConnectionResetError):  # a dead worker is noticed when it is read from
-            self.pipe.send((function, job))
+            self.pipe.send((self._ticket, pickle.dumps((function, job))))
 
     def kill(self) -> None:
         self.process.kill()
         self.process.join()
         self.pipe.close()
 
-    def obituary(self) -> WorkerDiedError:
+    def death_error(self) -> WorkerDiedError:
+        """Return why the process ended by itself, as its job's error.
+
+        Raises:
+            WorkerStartError: If it ended while it was starting, and not for lack of memory.
+        """
         self.process.join(timeout=5)
         code = self.process.exitcode
         cause = f"signal {signal.Signals(-code).name}" if code is not None and code < 0 else f"exit code {code}"
+        killed = cause == "signal SIGKILL"
+        if self.is_starting and not killed:
+            raise WorkerStartError(
+                f"a worker process ended ({cause}) while it was starting.\n"
+                "  No candidate is at fault. Its last lines on standard error say why. "
+                'A Python script that starts workers does so under `if __name__ == "__main__":`.'
+            )
+        if killed:
+            advice = "Out of memory is the usual cause: lower proxy.batch, proxy.patch_px or execution.workers."
+        else:
+            advice = "Its last lines on standard error say why."
         return WorkerDiedError(
-            f"the worker process died ({cause}) while it worked on this candidate. "
-            "Out of memory is the usual cause: lower proxy.batch, proxy.patch_px or execution.workers.",
-            killed=cause == "signal SIGKILL",
+            f"the worker process died ({cause}) while it worked on this candidate. {advice}", killed=killed
         )
-
-
-def _soonest(workers: Iterable[_Worker]) -> float | None:
-    """Return the seconds until the first worker is late; None where none can be."""
-    deadlines = [worker.deadline for worker in workers if worker.deadline is not None]
-    return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
 
 
 def _too_late(limit_s: float | None) -> JobTimeoutError:
@@ -294,20 +406,38 @@ def _too_late(limit_s: float | None) -> JobTimeoutError:
     )
 
 
-def _serve(pipe: Connection, start: Callable[[], None], asked_for: float) -> None:
-    """Answer jobs until the driver closes the pipe; Ctrl-C is the driver's to handle."""
+def _serve(pipe: Connection, start: bytes, asked_for: float) -> None:
+    """Answer jobs until the driver closes the pipe; Ctrl-C is the driver's to handle.
+
+    What the driver sends is unpickled here, where an import that fails is an error to report and not the end.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    start()
+    try:
+        pickle.loads(start)()
+    except (Exception, SystemExit) as error:
+        pipe.send(StartFailed(f"{type(error).__name__}: {error}", traceback.format_exc()))
+        raise SystemExit(1) from None
     pipe.send(Ready(time.time() - asked_for))
     while True:
         try:
-            function, job = pipe.recv()
+            ticket, pickled = pipe.recv()
         except EOFError:
             return
-        pipe.send(BEGUN)
-        value, error, trace, work = _answer(function, job)
-        pipe.send((value, None if error is None else portable(error), trace, work))
+        pipe.send(Begun(ticket))
+        value, error, trace, work = _answer(_call, pickled)
+        if error is not None:
+            error = portable(error)
+        try:
+            pipe.send(Answer(ticket, value, error, trace, work))
+        except (pickle.PicklingError, AttributeError, TypeError) as problem:
+            unsendable = EvaluationError(f"the result cannot be sent to the driver ({problem}).")
+            pipe.send(Answer(ticket, None, unsendable, traceback.format_exc(), work))
+
+
+def _call(pickled: bytes) -> Any:
+    function, job = pickle.loads(pickled)
+    return function(job)
 
 
 def _answer(function: Callable[[J], R], job: J) -> tuple[R | None, Exception | None, str, Work]:
@@ -315,6 +445,8 @@ def _answer(function: Callable[[J], R], job: J) -> tuple[R | None, Exception | N
     with working() as work:
         try:
             return function(job), None, "", work
+        except SystemExit as error:
+            return None, EvaluationError(f"the job called sys.exit({error.code!r})."), traceback.format_exc(), work
         except Exception as error:
             return None, error, traceback.format_exc(), work
 

@@ -68,6 +68,7 @@ class FolderWalk:
 
     Attributes:
         skipped: Folders and files that could not be read, with the reason, in one line each. Complete after the walk.
+        subfolders: Those that were not entered because the walk is not recursive. Complete after the walk.
 
     Raises:
         OSError: On iteration, if the first folder itself cannot be read.
@@ -77,40 +78,67 @@ class FolderWalk:
     recursive: bool = False
     leave_out: tuple[Path, ...] = ()
     skipped: list[tuple[Path, str]] = field(default_factory=list)
+    subfolders: list[Path] = field(default_factory=list)
 
     def __iter__(self) -> Iterator[Path]:
         """Yield files in order of their names, the files of a folder before its subfolders."""
-        entered = {_identity(path) for path in self.leave_out if path.is_dir()}
-        entered.discard(_identity(self.folder))
-        yield from self._below(self.folder, entered)
+        left_out = {_identity(path) for path in self.leave_out if is_folder(path)} - {_identity(self.folder)}
+        entered: set[tuple[int, int]] = set()
+        waiting = [self.folder]
+        while waiting:  # a stack: the depth of a tree has no limit
+            folder = waiting.pop()
+            try:
+                identity = _identity(folder)
+                if identity in entered:
+                    continue
+                files, subfolders = self._content(folder, left_out)
+            except OSError as error:
+                if folder is self.folder:
+                    raise
+                self.skipped.append((folder, error.strerror or str(error)))
+                continue
+            entered.add(identity)
+            yield from files
+            if self.recursive:
+                waiting += reversed(subfolders)
+            else:
+                self.subfolders += subfolders
 
-    def _below(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-        entered.add(_identity(folder))
+    def _content(self, folder: Path, left_out: set[tuple[int, int]]) -> tuple[list[Path], list[Path]]:
         with os.scandir(folder) as entries:
             found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        files: list[Path] = []
         subfolders: list[Path] = []
         for entry in found:
             path = folder / entry.name
             try:
-                if entry.is_dir():
-                    subfolders.append(path)
-                elif entry.is_file():
-                    yield path
-                elif entry.is_symlink():
-                    self.skipped.append((path, "the link points to nothing"))
+                if entry.is_file():
+                    files.append(path)
+                elif entry.is_dir():
+                    if _identity(path) not in left_out:
+                        subfolders.append(path)
+                else:
+                    reason = "the link points to nothing" if entry.is_symlink() else "not a regular file"
+                    self.skipped.append((path, reason))
             except OSError as error:
                 self.skipped.append((path, error.strerror or str(error)))
-        if self.recursive:
-            for path in subfolders:
-                yield from self._enter(path, entered)
+        return files, subfolders
 
-    def _enter(self, folder: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
-        try:
-            if _identity(folder) in entered:
-                return
-            yield from self._below(folder, entered)
-        except OSError as error:
-            self.skipped.append((folder, error.strerror or str(error)))
+
+def is_file(path: Path) -> bool:
+    """Say whether a path is a file; where it cannot be looked at (closed folder, name too long) it is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Say whether a path is a folder; where it cannot be looked at (closed folder, name too long) it is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

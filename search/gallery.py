@@ -21,7 +21,7 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import restore_pair
 from search.evaluation.quality import score, to_uint8
-from search.presets.exporting import read_card
+from search.presets.exporting import read_card, refuse_other_validation
 from search.report import PRESETS
 from search.report.pictures import FOLDER, INDEX, SCHEMA
 from search.tasks.images import Pixels, densest_square
@@ -51,7 +51,7 @@ class Form(NamedTuple):
     psnr_db: float | None
 
 
-def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
+def write_gallery(folder: Path, plan: TaskPlan, recorded: Any = None) -> list[Path]:
     """Write crops of validation photographs into `pictures/` of a run's folder, in place of what is there.
 
     Each is shown as input, bicubic (in super-resolution), as each preset restores it, and as it is in truth, at the
@@ -60,18 +60,20 @@ def write_gallery(folder: Path, plan: TaskPlan) -> list[Path]:
     Args:
         folder: Of the run; its `presets/` hold the networks. Names that share their weights are shown once.
         plan: The run's task.
+        recorded: The photographs that the run recorded, as `Seen.to_json`; None: not compared.
 
     Returns:
         The files' paths, the list of them last; nothing where there are no presets.
 
     Raises:
-        InputError: If the photographs are not there any more.
+        InputError: If the photographs are not there any more, or are not those that the run recorded.
         ConfigError: If a preset cannot be loaded.
     """
     networks = _networks(folder / "presets")
     if not networks:
         return []
     data = task_data(plan)
+    refuse_other_validation(recorded, data, folder)
     target = folder / FOLDER
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

@@ -27,6 +27,8 @@ from search.evaluation.proxy import ProxyTraining, restore_pair, validate
 from search.evaluation.quality import mean_quality, psnr_db, to_uint8
 from search.executors import Executor
 from search.experiment import Experiment
+from search.tasks.identity import photographs_key, refuse_changed_meanwhile, refuse_other_photographs
+from search.tasks.leaks import NOTHING, seen_from_json, seen_in
 from search.tasks.pairs import Pair, TaskData
 from search.types import EvaluationError, InputError, StoreError, stable_hash
 
@@ -50,12 +52,14 @@ class LadderPlan:
         proxy: How to train; of its rungs nothing is used.
         steps: Where to look, rising; the last one is the reference.
         crop_px: Side of the centre of each validation photograph that is looked at, in pixels of the output.
+        photographs: `photographs_key` of what the calibration recorded: a worker that loads others refuses.
     """
 
     task: TaskPlan
     proxy: ProxyPlan
     steps: tuple[int, ...]
     crop_px: int
+    photographs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,7 @@ def train_ladder(plan: LadderPlan, job: LadderJob) -> Curve:
     that would flatter their agreement.
     """
     data = task_data(plan.task)
+    refuse_changed_meanwhile(plan.photographs, seen_in(data), f"candidate {job.candidate}")
     looked_at = centres(data, plan.crop_px)
     proxy = dataclasses.replace(plan.proxy, learning_rate=job.learning_rate, data_seed=plan.proxy.data_seed + job.seed)
     training = ProxyTraining(HFIRConfig.from_dict(job.config), proxy, data, _weight_seed(job))
@@ -237,7 +242,8 @@ class Calibration:
     ) -> None:
         self.plan = ladder_plan(experiment, steps, crop_px)
         self.folder, self.executor, self._onlooker = folder, executor, onlooker
-        self._seeds = seeds
+        self._seeds, self._experiment = seeds, experiment
+        self._compared = False
         self.record = self._opened(experiment, candidates)
 
     def run(self) -> Record:
@@ -280,6 +286,7 @@ class Calibration:
         missing = self._missing()
         if not missing:
             return 0.0
+        self._compare_photographs()
         places = dict.fromkeys(np.linspace(0, len(missing) - 1, TIMED).round().astype(int).tolist())
         jobs = [missing[i] for i in places]
         step_s = [_value(o) for o in self.executor.run(partial(time_steps, self.plan), jobs)]
@@ -297,11 +304,15 @@ class Calibration:
 
     def _opened(self, experiment: Experiment, count: int) -> Record:
         conditions = _conditions(experiment, self.plan, count)
-        identity = stable_hash({**conditions, "space": experiment.space.hash})
+        task = {key: value for key, value in conditions["task"].items() if key != "data"}
+        identity = stable_hash({**conditions, "task": task, "space": experiment.space.hash})
+        earlier_identity = stable_hash(
+            {**conditions, "space": experiment.space.hash}
+        )  # with the folders of photographs
         found = read_record(self.folder)
         if found is None:
             return self._begun(experiment, count, conditions, identity)
-        if found.identity != identity:
+        if found.identity not in (identity, earlier_identity):
             raise StoreError(
                 f"{self.folder}: holds a calibration of {found.name} under other conditions.\n"
                 "  Space, task, proxy, limits, steps, crop and number of candidates must be the same: "
@@ -312,6 +323,7 @@ class Calibration:
     def _begun(self, experiment: Experiment, count: int, conditions: Mapping[str, Any], identity: str) -> Record:
         [outcome] = self.executor.run(look_at_data, [experiment.evaluation_plan()])
         baseline = _value(outcome)
+        self._compared = True
         [drawn] = self.executor.run(partial(draw_candidates, count=count), [experiment])
         record = Record(
             name=experiment.name,
@@ -323,9 +335,27 @@ class Calibration:
         write_record(self.folder, record)
         return record
 
+    def _compare_photographs(self) -> None:
+        """Refuse to go on with other photographs than those recorded; done once, before the first training."""
+        if not self._compared:
+            [outcome] = self.executor.run(look_at_data, [self._experiment.evaluation_plan()])
+            found = seen_from_json(_value(outcome).photographs) or NOTHING
+            remedy = "calibrate in a new folder with --out"
+            refuse_other_photographs(self._recorded_photographs, found, str(self.folder), remedy)
+            self._compared = True
+
+    @property
+    def _recorded_photographs(self) -> Any:
+        return self.record.conditions["baseline"].get("photographs")
+
     def _train(self, jobs: Sequence[LadderJob], where: str, wanted: int, plan: LadderPlan | None = None) -> None:
         self._onlooker(self.record, wanted)
-        for outcome in self.executor.run(partial(train_ladder, plan or self.plan), jobs):
+        if not jobs:
+            return
+        self._compare_photographs()
+        key = photographs_key(self._recorded_photographs)
+        plan = dataclasses.replace(plan or self.plan, photographs=key)
+        for outcome in self.executor.run(partial(train_ladder, plan), jobs):
             if where == "range_test" and isinstance(outcome.error, EvaluationError):
                 log.warning(
                     "calibration=%s rate=%g error=%r", self.record.name, outcome.job.learning_rate, outcome.error

@@ -6,6 +6,7 @@ Errors, as a tree; catch the base to catch them all::
     ├── InputError          what the user wrote cannot be used (exit code 2)
     │   └── SpecError       … and it stands in an experiment file: carries file, line and key
     ├── StoreError          a run's folder cannot be opened, or does not fit what is asked of it
+    ├── WorkerStartError    a worker process cannot start, so no job can run
     └── EvaluationError     a candidate could not be measured or trained
         ├── DivergedError       its training does not converge
         ├── DataError           the data could not be read
@@ -62,6 +63,10 @@ def _rebuild_spec_error(problem: str, remedy: str, source: str, line: int | None
 
 class StoreError(HFIRSearchError):
     """A run's folder cannot be opened, or holds something else than what is asked for."""
+
+
+class WorkerStartError(HFIRSearchError):
+    """A worker process cannot start: something is wrong with the installation, not with a candidate."""
 
 
 class FailureKind(StrEnum):

@@ -1,4 +1,4 @@
-"""What all tests share: one thread for torch, and a small profile for Hypothesis."""
+"""What all tests share: one thread for torch, a small profile for Hypothesis, figures that cost no time."""
 
 import os
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+
+from search.evaluation import made_up
 
 torch.set_num_threads(1)
 
@@ -17,7 +19,22 @@ settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Remember latencies and photographs in a folder of the session, not in the user's."""
+    """Remember latencies, photographs and databases in folders of the session, not in the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_up_figures() -> Iterator[None]:
+    """Make latencies and peak memory up, in this process and those that it starts; `measured_figures` measures them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(made_up.SWITCH, "tests.search.made_up")
+        yield
+
+
+@pytest.fixture
+def measured_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure latency and peak memory, as users do."""
+    monkeypatch.delenv(made_up.SWITCH)

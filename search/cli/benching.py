@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
-from rich.console import Console
 from rich.progress import track
 from rich.table import Table as Sheet
 
-from search.cli.tables import output_console
+from search.cli.consoles import error_console, output_console
 from search.executors import Executor, InlineExecutor, ProcessExecutor
+from search.files import shown
 from search.report.figures import render
 from search.report.tables import write_atomically
 from search.samplers import SAMPLERS
@@ -115,7 +115,7 @@ def bench_samplers(
     if fidelity is not None:
         console.print(_fidelity_sheet(table, fidelity))
     for path in _written(out, table, found, fidelity, evaluations, within):
-        console.print(f"Written: {path}", highlight=False, markup=False)
+        console.print(f"Written: {shown(path)}", highlight=False, markup=False)
 
 
 def run_job(job: BenchJob) -> Course:
@@ -161,7 +161,7 @@ def _done(jobs: Sequence[BenchJob], workers: int) -> list[Course]:
 
 
 def _tracked(executor: Executor, jobs: Sequence[BenchJob]) -> Iterator[Any]:
-    console = Console(stderr=True)
+    console = error_console()
     outcomes = executor.run(run_job, jobs)
     return iter(track(outcomes, "searches", total=len(jobs), console=console, disable=not console.is_terminal))
 

@@ -13,13 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from search.calibration.record import Record
 from search.calibration.summary import FIGURE, SUMMARY, write_findings
 from search.calibration.verdict import Findings, findings_to_json, read_findings
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_folder
+from search.files import shown
 from search.ladder import Calibration
 from search.prediction import FILE
 from search.report.words import duration
@@ -62,7 +63,7 @@ def calibrate_experiment(
     ladder = _numbers("--steps", steps, int) if steps else (list(rungs) if quick else default_ladder(rungs))
     tested = _numbers("--rates", rates, float) if rates else []
     folder = out if out is not None else calibration_folder(experiment)
-    errors = Console(stderr=True, quiet=quiet)
+    errors = error_console(quiet=quiet)
     executor = ProcessExecutor(worker_count(experiment), start_worker)
     handlers = [file_log_in(folder)] if errors.quiet else [file_log_in(folder), shown_log(errors)]
     with hold(folder), logging_to(*handlers):
@@ -119,7 +120,7 @@ def _progress(errors: Console) -> Iterator[Callable[[Record, int], None]]:
     if errors.quiet or not errors.is_terminal:
         yield lambda record, wanted: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, transient=True) as bars:
         bar = bars.add_task("trainings", total=None)
 
@@ -148,7 +149,7 @@ def _tell(experiment: Experiment, folder: Path, findings: Findings, *, quiet: bo
         console.print(f"Calibration of {experiment.name}", style="bold", highlight=False)
         for line in findings.words:
             console.print(f"* {line}", highlight=False)
-        console.print(f"Summary: {folder / SUMMARY}   Figure: {folder / FIGURE}", highlight=False)
+        console.print(f"Summary: {shown(folder / SUMMARY)}   Figure: {shown(folder / FIGURE)}", highlight=False)
         console.print(
             f"To rank by the predictor: --set proxy.rank_by=extrapolated --set proxy.predictor={folder / FILE}",
             highlight=False,

@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 from functools import partial
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
+from search.report.words import count
 from search.runtime import worker_count
 from search.types import EvaluationError
 
@@ -22,7 +22,7 @@ from search.types import EvaluationError
 def check_experiment(path: str, overrides: list[str], *, as_json: bool) -> None:
     """Load, probe and describe an experiment."""
     experiment = load_experiment(path, overrides)
-    console, progress = output_console(), Console(stderr=True)
+    console, progress = output_console(), error_console()
     workers = worker_count(experiment)
     with progress.status("probing the space: decoding, counting, running a few networks …"):
         found = _in_a_worker(experiment, workers)
@@ -65,7 +65,7 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     for name, (inside, checked) in found.within.items():
         table.add_row(f"  within {name} <= {limits[name]:g}", _share(inside, checked) + _hint(inside, checked))
     table.add_row("  legal and within all limits", _share(*found.within_all))
-    table.add_row("trials", f"{experiment.search.trials}, {found.training_steps:,} training steps expected")
+    table.add_row("trials", f"{_trials(experiment, found)}, {found.training_steps:,} training steps expected")
     table.add_row(
         "proposals",
         "none would fit"
@@ -85,6 +85,14 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     what = "bicubic" if experiment.task.scale > 1 else "degraded input"
     table.add_row(f"{what} on these", f"{base.psnr_db:.2f} dB, SSIM {base.ssim:.4f}")
     return table
+
+
+def _trials(experiment: Experiment, found: Feasibility) -> str:
+    """Return how many candidates will be trained; where the space holds fewer than asked for, say so."""
+    asked = experiment.search.trials
+    if found.trials == asked:
+        return f"{asked:,}"
+    return f"about {found.trials:,} of the {asked:,} asked for (the space has {count(found.size, 'point')})"
 
 
 def _share(part: int, whole: int) -> str:

@@ -10,8 +10,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
+from search.files import shown
 from search.report import Band, Comparison, compare_runs, merged_bands
 from search.report.intervals import Interval
 from search.report.words import after_steps, figure
@@ -38,7 +39,7 @@ def show_comparison(folders: Sequence[Path], *, out: Path | None, as_json: bool)
     console = output_console()
     _print(console, comparison)
     if out is not None:
-        console.print(f"Figure: {out}", highlight=False, markup=False)
+        console.print(f"Figure: {shown(out)}", highlight=False, markup=False)
 
 
 def comparison_record(comparison: Comparison) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from optuna.storages import BaseStorage
 
-from search.cli.tables import output_console
+from search.cli.consoles import output_console
 from search.store import opened_storage
 from search.types import InputError
 

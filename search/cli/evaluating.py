@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import logging_to, shown_log
 from search.cli.restoring import half_named, shown_progress
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.experiment.sections import TaskSection
+from search.files import shown
 from search.inference.networks import Restorer, open_restorer
 from search.inference.scoring import (
     Ruler,
@@ -64,7 +64,7 @@ def evaluate_preset(
     """
     if task is not None and degraded is not None:
         raise InputError("--task and --degraded: images are degraded by a task, or given as files. Leave one out.")
-    errors = Console(stderr=True)
+    errors = error_console()
     with logging_to(shown_log(errors)):
         if preset == BICUBIC:
             _refuse_for_bicubic(
@@ -146,7 +146,7 @@ def _refuse_bicubic_restoration(against: str | None, other: Subject) -> None:
 
 def _print_scores(scores: Scores, preset: str, folder: Path, tile_px: int | None) -> None:
     console = output_console()
-    console.print(f"{preset} on {folder}: {scores.task}", style="bold", highlight=False, soft_wrap=True)
+    console.print(f"{shown(preset)} on {shown(folder)}: {scores.task}", style="bold", highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     table.add_column("image\n", overflow="fold")
     names = list(scores.mean.figures)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from ruamel.yaml import YAML
 
 from hfir.errors import ConfigError, ExportError, WeightsError
 from hfir.export import Exported, export_model
 from hfir.presets import list_presets, load_preset
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
+from search.files import shown
 from search.presets import PRESET_FILE, shipped_name
 from search.types import HFIRSearchError, InputError
 
@@ -42,9 +42,9 @@ def export_preset(
     """
     _refuse_untrained(preset, untrained)
     card = _card(Path(preset))
-    progress = Console(stderr=True)
+    progress = error_console()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # an untrained network is the same each time
             model = load_preset(preset)
         with progress.status(f"writing {format} and comparing it with the network …"):
@@ -104,7 +104,7 @@ def _show(exported: Exported, *, as_json: bool) -> None:
         return
     console = output_console()
     opset = "" if exported.opset is None else f", opset {exported.opset}"
-    console.print(str(exported.path), highlight=False, soft_wrap=True)
+    console.print(shown(exported.path), highlight=False, soft_wrap=True)
     console.print(f"{exported.format}{opset}, {exported.dtype}, {_size(exported):,} bytes", highlight=False)
     table = Table(box=None, title="Compared with the network", title_justify="left", title_style="bold")
     table.add_column("image", justify="right")

@@ -10,6 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.logging import RichHandler
 
+from search.evaluation import made_up
+
 _PACKAGES = ("search", "hfir")
 
 
@@ -21,6 +23,7 @@ def logging_to(*handlers: logging.Handler) -> Iterator[None]:
         logger.setLevel(logging.INFO)
         for handler in handlers:
             logger.addHandler(handler)
+    made_up.warn()
     try:
         yield
     finally:

@@ -7,14 +7,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.counting import Count, ModuleCount
 from search.evaluation.plan import CostPlan
 from search.evaluation.runtimes import check_device
+from search.files import shown
 from search.measuring.bundle import SCRIPT, write_bundle
 from search.measuring.importing import import_latencies
 from search.measuring.networks import Subject, count_subject, measure_subject, module_subject, preset_subject
@@ -52,7 +52,7 @@ def measure_network(
     if by_module:
         _show_modules(subject, plan, count_subject(subject, plan), as_json=as_json)
         return
-    with Console(stderr=True).status("measuring …"):
+    with error_console().status("measuring …"):
         cost = measure_subject(subject, plan)
     if as_json:
         print_json({"network": subject.name, "cost": to_json(cost)})
@@ -62,7 +62,7 @@ def measure_network(
 
 def bundle_run(run: Path, out: Path, *, every: bool, as_json: bool) -> None:
     """Write candidates of a run for another device, and say what to do with them."""
-    with Console(stderr=True).status("writing …") as status:
+    with error_console().status("writing …") as status:
         bundled = write_bundle(
             run, out, every=every, onlooker=lambda done, of: status.update(f"writing ONNX file {done + 1} of {of} …")
         )
@@ -70,12 +70,12 @@ def bundle_run(run: Path, out: Path, *, every: bool, as_json: bool) -> None:
         print_json({**dataclasses.asdict(bundled), "folder": str(bundled.folder)})
         return
     console = output_console()
-    console.print(f"{out}: {len(bundled.trials)} networks and {SCRIPT}", highlight=False, soft_wrap=True)
+    console.print(f"{shown(out)}: {len(bundled.trials)} networks and {SCRIPT}", highlight=False, soft_wrap=True)
     for number, reason in bundled.failed.items():
         console.print(f"without trial {number}: {reason}", highlight=False, markup=False)
     console.print(
         f"Copy the folder to the device, run  python {SCRIPT}  there (it needs onnxruntime and numpy), and bring\n"
-        f"results.csv back:  hfir-search measure import {run} results.csv --name NAME",
+        f"results.csv back:  hfir-search measure import {shown(run)} results.csv --name NAME",
         highlight=False,
         markup=False,
         soft_wrap=True,
@@ -87,8 +87,8 @@ def import_run(run: Path, file: Path, *, name: str | None) -> None:
     name = name or file.stem
     number = import_latencies(run, file, name=name)
     console = output_console()
-    console.print(f"{number} latencies of {name} are kept with {run}", highlight=False, soft_wrap=True)
-    console.print(f"Look:  hfir-search front {run} --on {name}", highlight=False, soft_wrap=True)
+    console.print(f"{number} latencies of {name} are kept with {shown(run)}", highlight=False, soft_wrap=True)
+    console.print(f"Look:  hfir-search front {shown(run)} --on {name}", highlight=False, soft_wrap=True)
 
 
 def _subject(preset: str | None, module: str | None, args: str | None, channels: int, upscale: int) -> Subject:

@@ -7,17 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
+from rich.text import Text
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import conditions, print_json, reference_records
-from search.cli.tables import output_console, reference_table
+from search.cli.tables import reference_table
 from search.evaluation.jobs import ProxyEvaluator, start_worker
-from search.executors import ProcessExecutor
+from search.executors import ProcessExecutor, value_of
 from search.experiment import Experiment, load_experiment
+from search.files import shown
 from search.references.plan import ReferencePlan
 from search.report import write_all
-from search.store import JOURNAL, RunStore, hold
-from search.study import References
+from search.store import RunStore, has_records, hold
+from search.study import References, refuse_other_baseline
 from search.types import HFIRSearchError, InputError, Study
 
 
@@ -38,7 +40,7 @@ def measure_beside(
         InputError: If the network cannot be had, or the data or the folder cannot be used.
         HFIRSearchError: If it cannot be measured or trained.
     """
-    folder = Path(where) if (Path(where) / JOURNAL).is_file() else None
+    folder = Path(where) if has_records(Path(where)) else None
     source = where if folder is None else str(folder / "experiment.yaml")
     experiment, plan = load_experiment(source), _plan(source, module, network, args, name)
     if folder is None:
@@ -55,7 +57,7 @@ def measure_beside(
         console.print(reference_table(alone))
         console.print(conditions(study), style="dim", highlight=False)
         if folder is not None:
-            console.print(f"Kept in {folder}; see {folder / 'report.html'}", highlight=False)
+            console.print(f"Kept in {shown(folder)}; see {shown(folder / 'report.html')}", highlight=False)
     [reference] = alone.references
     if reference.reason:
         raise HFIRSearchError(f"{plan.name}: {reference.reason}\n  {reference.failure.strip()}")
@@ -78,20 +80,25 @@ def _plan(source: str, module: str | None, network: str | None, args: str, name:
 def _measured(experiment: Experiment, plan: ReferencePlan, folder: Path) -> Study:
     """Do all that is to be done for one reference, in a run's folder."""
     evaluator, executor = ProxyEvaluator(experiment.evaluation_plan()), ProcessExecutor(1, start_worker)
-    with hold(folder), Console(stderr=True).status("starting") as status:
+    with hold(folder), error_console().status("starting") as status:
         store = RunStore(
             folder,
             name=experiment.name,
             objectives=experiment.objectives,
             identity=experiment.identity,
             spec=experiment.spec,
+            earlier_identity=experiment.earlier_identity,
         )
         rungs, seed = experiment.proxy.rungs, experiment.search.seed
         references = References([plan], store, rungs=rungs, seed=seed, complete=False, remeasure=True)
         references.begin()
         try:
+            if "baseline" in store.facts:
+                status.update("loading photographs")
+                [outcome] = executor.run(evaluator.look_at_data, [None])
+                refuse_other_baseline(store.study(), value_of(outcome))
             while step := references.trying(store.study()) or references.next_step(store.study()):
-                status.update(step.phase)
+                status.update(Text(step.phase))
                 for outcome in executor.run(getattr(evaluator, step.kind.value), step.jobs):
                     references.take(step.kind, outcome)
             return store.study()

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
+from search.files import shown
 from search.presets import PRESET_FILE, Comparison, Refused, Verdict, Written, export_presets, verify_preset
 from search.report import choose_presets
 from search.report.classes import ClassChoice, choose_classes
@@ -92,7 +92,7 @@ def write_presets(
     experiment = load_experiment(folder / "experiment.yaml")
     if wanted is None:
         wanted = experiment.deploy.classes_ms
-    with hold(folder), Console(stderr=True, quiet=quiet).status("reading back, scoring, measuring and writing …"):
+    with hold(folder), error_console(quiet=quiet).status("reading back, scoring, measuring and writing …"):
         shipment = ship(study, experiment, wanted, out=out, onnx=onnx)
     if as_json:
         print_json({"run": study.name, **shipment.as_json()})
@@ -159,7 +159,7 @@ def verify(folder: Path, *, as_json: bool) -> None:
     """
     executor = ProcessExecutor(1, start_worker)
     try:
-        with Console(stderr=True).status("measuring again …"):
+        with error_console().status("measuring again …"):
             [outcome] = executor.run(verify_preset, [folder])
     finally:
         executor.close()
@@ -223,7 +223,7 @@ def _show_shipment(shipment: Shipment) -> None:
     for heading in ("folder", "name", "trial", "ONNX"):
         table.add_column(heading, overflow="fold")
     for w in shipment.written:
-        table.add_row(str(w.folder), w.name, str(w.trial), "yes" if w.onnx else "no")
+        table.add_row(shown(w.folder), w.name, str(w.trial), "yes" if w.onnx else "no")
     if shipment.written:
         console.print(table)
     for remark in shipment.remarks():
@@ -232,7 +232,7 @@ def _show_shipment(shipment: Shipment) -> None:
 
 def _show_comparisons(folder: Path, rows: Sequence[Comparison]) -> None:
     console = output_console()
-    table = Table(box=None, title=f"{folder} measured again", title_justify="left", title_style="bold")
+    table = Table(box=None, title=f"{shown(folder)} measured again", title_justify="left", title_style="bold")
     for heading in ("figure", "recorded", "here", "difference", ""):
         table.add_column(heading, overflow="fold")
     for row in rows:

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from search.cli.consoles import output_console
 from search.cli.showing import print_json
-from search.cli.tables import output_console
 from search.report.profile import NAMES, PARTS, RunProfile, overhead_words, read_profile
 from search.report.words import conditions, count, describe_network, duration
 from search.store import read_study

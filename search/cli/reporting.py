@@ -7,12 +7,13 @@ import webbrowser
 from dataclasses import replace
 from pathlib import Path
 
-from search.cli.tables import output_console
+from search.cli.consoles import output_console
+from search.files import shown
 from search.report import FORMATS, save_figures, write_all
 from search.report.devices import on_device
 from search.report.pictures import FOLDER, INDEX
 from search.store import read_study
-from search.types import HFIRSearchError, InputError
+from search.types import HFIRSearchError, InputError, Study
 
 log = logging.getLogger(__name__)
 
@@ -36,13 +37,13 @@ def write_reports(folder: Path, *, formats: str | None, open_page: bool, on: str
         folder.mkdir(parents=True, exist_ok=True)
         study = replace(study, folder=folder)
     if (folder / "presets").is_dir() and not (folder / FOLDER / INDEX).is_file():
-        _make_pictures(folder)
+        _make_pictures(study)
     paths = write_all(study)
     for name in wanted:
         paths += save_figures(study, name)
     console = output_console()
     for path in paths:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(shown(path), highlight=False, soft_wrap=True)
     if open_page:
         webbrowser.open((folder / "report.html").resolve().as_uri())
 
@@ -55,13 +56,14 @@ def _formats(text: str | None) -> list[str]:
     return names
 
 
-def _make_pictures(folder: Path) -> None:
+def _make_pictures(study: Study) -> None:
     """Make the crops of the presets, where the photographs are still there; a report without them is one, too."""
     from hfir.errors import HFIRError
     from search.experiment import load_experiment
     from search.gallery import write_gallery
 
     try:
-        write_gallery(folder, load_experiment(str(folder / "experiment.yaml"), []).evaluation_plan().task)
+        plan = load_experiment(str(study.folder / "experiment.yaml"), []).evaluation_plan()
+        write_gallery(study.folder, plan.task, study.facts.get("baseline", {}).get("photographs"))
     except (HFIRSearchError, HFIRError) as error:
         log.warning("no pictures of the presets: %s", error)

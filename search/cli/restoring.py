@@ -11,13 +11,17 @@ import pyvips
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import logging_to, shown_log
-from search.cli.tables import output_console
+from search.files import shown
 from search.inference.jobs import Job, plan_jobs
 from search.inference.networks import Half, open_restorer, with_tiles_within
 from search.inference.pictures import DEFAULT_QUALITY, FORMATS
 from search.inference.restoring import Outcome, restore_all
 from search.types import HFIRSearchError, InputError
+
+_NAMED = 5
+"""Pictures that a note names before it only counts."""
 
 
 def restore_files(
@@ -43,9 +47,9 @@ def restore_files(
         HFIRSearchError: If some pictures could not be restored; the others are.
     """
     _one_of("--format", format_name, (*FORMATS, None))
-    jobs = plan_jobs(inputs, out, format_name=format_name, recursive=recursive)
+    jobs, left_out = plan_jobs(inputs, out, format_name=format_name, recursive=recursive)
     pyvips.cache_set_max(0)  # every picture is read once: libvips need not remember the last hundred
-    errors = Console(stderr=True)
+    errors = error_console()
     with logging_to(shown_log(errors)):
         restorer = open_restorer(
             preset,
@@ -60,7 +64,7 @@ def restore_files(
         with shown_progress(errors) as bar:
 
             def look(finished: int, job: Job, share: float) -> None:
-                bar("restoring", finished + share, len(jobs), job.source.name)
+                bar("restoring", finished + share, len(jobs), shown(job.source.name))
 
             outcome = restore_all(
                 restorer,
@@ -69,7 +73,18 @@ def restore_files(
                 quality=DEFAULT_QUALITY if quality is None else quality,
                 on_progress=look,
             )
+    for line in (*left_out, *_noted(outcome)):
+        errors.print(f"note: {line}", soft_wrap=True)
     _tell(outcome)
+
+
+def _noted(outcome: Outcome) -> list[str]:
+    """Return each note once, with the pictures that it holds for."""
+    lines = []
+    for note, sources in outcome.notes.items():
+        more = f" and {len(sources) - _NAMED} more" if len(sources) > _NAMED else ""
+        lines.append(f"{note}: {', '.join(map(shown, sources[:_NAMED]))}{more}")
+    return lines
 
 
 def _tell(outcome: Outcome) -> None:
@@ -79,10 +94,12 @@ def _tell(outcome: Outcome) -> None:
         parts.append(f"there already {len(outcome.there_already)} (--overwrite restores them anew)")
     if outcome.failed:
         parts.append(f"failed {len(outcome.failed)}")
-    console.print(", ".join(parts), highlight=False)
+    console.print(", ".join(parts))
     if outcome.failed:
         total = len(outcome.restored) + len(outcome.there_already) + len(outcome.failed)
-        reasons = [reason if str(source) in reason else f"{source}: {reason}" for source, reason in outcome.failed]
+        reasons = [
+            reason if shown(source) in reason else f"{shown(source)}: {reason}" for source, reason in outcome.failed
+        ]
         raise HFIRSearchError(
             "\n  ".join([f"{len(outcome.failed)} of {total} pictures could not be restored:", *reasons])
         )
@@ -105,8 +122,8 @@ def shown_progress(errors: Console) -> Iterator[Any]:
     if not errors.is_terminal:
         yield lambda what, done, total, name: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[name]}"), console=errors, transient=True) as bars:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, TextColumn("{task.fields[name]}", markup=False), console=errors, transient=True) as bars:
         task = bars.add_task("", name="")
 
         def update(what: str, done: float, total: int, name: str) -> None:

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from ruamel.yaml import YAML
 
+from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
 from search.experiment.calibrations import calibration_words
+from search.files import replace_file, shown
 from search.runtime import own_worker_count, ray_workers, run_folder
 from search.store import RunStore, hold, read_study
 from search.timing import Phase, process_age_s, span, working
@@ -64,7 +66,7 @@ def run_experiment(
         _require_tensorboard()
     tracker = None if mlflow is None else _tracker(mlflow)
     deadline = None if time_budget_s is None else time.monotonic() + time_budget_s
-    errors = Console(stderr=True, quiet=quiet)
+    errors = error_console(quiet=quiet)
     with (
         hold(folder),
         logging_to(*_logs(folder, errors)),
@@ -74,19 +76,24 @@ def run_experiment(
         profile = _profile(experiment, store, executor)
         for before in earlier:
             _take_over(experiment, store, before, errors)
-        YAML().dump(experiment.spec, folder / "experiment.yaml")
+        spec = _write_experiment(store)
         _tell_calibration(experiment, store, errors)
-        finished = _search(
-            experiment,
-            store,
-            executor,
-            profile,
-            errors,
-            tracker,
-            deadline=deadline,
-            remeasure=remeasure,
-            scalars=tensorboard,
-        )
+        _tell_size(experiment, store, errors)
+        try:
+            finished = _search(
+                experiment,
+                store,
+                executor,
+                profile,
+                errors,
+                tracker,
+                deadline=deadline,
+                remeasure=remeasure,
+                scalars=tensorboard,
+            )
+        finally:
+            if store.study().spec != spec:  # photographs in another folder, found to be the same
+                _write_experiment(store)
         shipment = _write_results(experiment, store, executor, profile)
         study = store.study()
     _tell(study, folder, finished=finished, quiet=quiet, as_json=as_json)
@@ -100,8 +107,16 @@ def _store(experiment: Experiment, folder: Path, storage: str | None) -> RunStor
         objectives=experiment.objectives,
         identity=experiment.identity,
         spec=experiment.spec,
+        earlier_identity=experiment.earlier_identity,
         storage=storage,
     )
+
+
+def _write_experiment(store: RunStore) -> Mapping[str, Any]:
+    """Write the experiment as it is recorded, for commands that need more than the records; return it."""
+    spec = store.study().spec
+    replace_file(store.folder / "experiment.yaml", lambda path: YAML().dump(dict(spec), path))
+    return spec
 
 
 def _workers(experiment: Experiment, store: RunStore) -> ProcessExecutor:
@@ -146,7 +161,7 @@ def _take_over(experiment: Experiment, store: RunStore, earlier: Study, errors: 
     made = warm_start(store, experiment.space, earlier, encode)
     log.info("%s", made)
     if errors.is_terminal:  # where the log shows warnings only
-        errors.print(str(made), highlight=False, markup=False)
+        errors.print(shown(str(made)), highlight=False, markup=False)
 
 
 def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) -> None:
@@ -155,6 +170,18 @@ def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) 
     errors.print(words, style="dim", highlight=False)
     if store.study().facts.get("calibration") != words:
         store.note("calibration", words)
+
+
+def _tell_size(experiment: Experiment, store: RunStore, errors: Console) -> None:
+    """Keep the size of the space, and say where it holds fewer candidates than are asked for."""
+    from search.report.words import count
+
+    size, trials = experiment.space.size, experiment.search.trials
+    if store.facts.get("points") != size:
+        store.note("points", size)
+    if size < trials:
+        words = f"The space has {count(size, 'point')}: at most {size:,} of the {trials:,} trials can be trained."
+        errors.print(words, highlight=False, soft_wrap=True)
 
 
 def _search(
@@ -221,7 +248,7 @@ def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> No
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
     study = store.study()
-    text = f"{store.folder} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
+    text = f"{shown(store.folder)} is finished: {_why(study)}{waits} {_latency_advice(study, remeasure=remeasure)}"
     errors.print(text.rstrip(), highlight=False, markup=False, soft_wrap=True)
 
 
@@ -260,13 +287,18 @@ def _tell_remeasured(before: Study, after: Study, errors: Console) -> None:
 
 
 def _why(study: Study) -> str:
-    """Return what ended a finished run, and what to raise so that it goes on."""
-    from search.report.words import count
+    """Return what ended a finished run, and what continues it."""
+    from search.report.words import count, failure_words
 
     early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
-    if early and rule != "space":
-        return f"{early}. Raise search.{rule} to go on."
-    return f"{early or count(study.facts['finished'], 'candidate') + ' were trained'}. Raise --trials to go on."
+    if early and rule == "space":
+        return f"{early}. Nothing is left to train; widen the space or the budget, with another --out."
+    if early:
+        return f"{early}. Raise search.{rule} to continue."
+    trained, failed = sum(bool(t.measurements) for t in study.trials), len(study.in_state(TrialState.FAILED))
+    failures = f", {failed:,} failed ({failure_words(study)})" if failed else ""
+    verb = "was" if trained == 1 else "were"
+    return f"{count(trained, 'candidate')} {verb} trained{failures}. Raise --trials to continue."
 
 
 def _run(experiment: Experiment, search: SearchRun) -> None:
@@ -349,7 +381,8 @@ def _written(experiment: Experiment, study: Study, executor: ProcessExecutor) ->
     for remark in shipment.remarks():
         log.warning("study=%s preset %s", study.name, remark)
     with span("pictures"):
-        write_gallery(study.folder, experiment.evaluation_plan().task)
+        recorded = study.facts.get("baseline", {}).get("photographs")
+        write_gallery(study.folder, experiment.evaluation_plan().task, recorded)
     return shipment
 
 
@@ -371,7 +404,6 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         HFIRSearchError: If the run is over and no candidate completed.
     """
     from search.cli.showing import frame_records, print_front, print_json, reference_records
-    from search.cli.tables import output_console
     from search.report.words import failure_words
 
     complete = study.in_state(TrialState.COMPLETE)
@@ -394,7 +426,9 @@ def _tell(study: Study, folder: Path, *, finished: bool, quiet: bool, as_json: b
         _print_ending(console, study, finished=finished)
         if not finished:
             console.print("Paused by --time-budget; the same command goes on.", highlight=False)
-        console.print(f"Report: {folder / 'report.html'}   Presets: {folder / 'presets'}", highlight=False)
+        console.print(
+            f"Report: {shown(folder / 'report.html')}   Presets: {shown(folder / 'presets')}", highlight=False
+        )
 
 
 def _print_ending(console: Console, study: Study, *, finished: bool) -> None:

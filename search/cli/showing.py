@@ -10,8 +10,10 @@ from typing import Any
 
 from rich.console import Console
 
+from search.cli.consoles import output_console
 from search.cli.explaining import explanation_lines, explanation_record
-from search.cli.tables import front_table, output_console, reference_table, trial_table
+from search.cli.tables import front_table, reference_table, trial_table
+from search.files import shown
 from search.report import (
     Preference,
     Selection,
@@ -19,25 +21,32 @@ from search.report import (
     explain_front,
     front_frame,
     parse_wishes,
+    rejections,
     select,
     standings,
 )
 from search.report.devices import on_device
-from search.report.words import LONGER, after_steps, count
+from search.report.words import LONGER, after_steps, count, failure_words
 from search.store import read_study
 from search.types import OBJECTIVES, HFIRSearchError, Study, Trial, TrialState, to_json
 
 
 def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) -> None:
-    """Print the front of a run, by the latencies of another device where one is named; explained on request."""
+    """Print the front of a run, by the latencies of another device where one is named; explained on request.
+
+    Raises:
+        HFIRSearchError: If no candidate is complete, and none can be any more; after the JSON, where that is asked for.
+    """
     study = on_device(read_study(folder), on)
     if as_json:
         explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
         print_json({"run": study.name, "front": frame_records(study), **reference_records(study), **explained})
+        _refuse_all_rejected(study)
         return
+    _refuse_all_rejected(study)
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
-        console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
+        console.print(f"{shown(folder)}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
         return
     print_front(console, study)
     if explain:
@@ -58,7 +67,8 @@ def show_selection(
         as_json: Print JSON instead of tables.
 
     Raises:
-        HFIRSearchError: After what there is to say, if there is a front, but no member of it keeps to the bounds.
+        HFIRSearchError: After what there is to say, if no member of the front keeps to the bounds, or there is no
+            candidate that is complete or still can be.
     """
     wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
     order = Preference(weights)
@@ -68,11 +78,26 @@ def show_selection(
         print_json(_selection_record(study, selection))
     else:
         _show_candidates(study, selection)
+    _refuse_all_rejected(study)
     if selection.nearest is not None and not selection.candidates:
         raise HFIRSearchError(
             f"{folder}: no member of the front keeps to all bounds.\n"
             "  Loosen what excludes the most, or search on: hfir-search run takes more --trials."
         )
+
+
+def _refuse_all_rejected(study: Study) -> None:
+    """Refuse to show a front where every candidate was rejected or failed; say of what."""
+    if not study.trials or study.in_state(TrialState.COMPLETE, TrialState.RUNNING):
+        return
+    found = [f"{number} {reason}" for reason, number in rejections(study).items()]
+    failed = failure_words(study)
+    found += [f"failed: {failed}"] if failed else []
+    raise HFIRSearchError(
+        f"{study.folder}: no candidate is complete: of {len(study.trials)} considered, {'; '.join(found) or 'none'}.\n"
+        f"  Raise the limit that rejects most, or change the space: `hfir-search check {study.folder}/experiment.yaml` "
+        "says how far candidates are from each limit."
+    )
 
 
 def _show_candidates(study: Study, selection: Selection) -> None:
@@ -88,7 +113,7 @@ def _show_candidates(study: Study, selection: Selection) -> None:
         for miss in selection.misses:
             console.print(f"It misses: {miss}", highlight=False, markup=False)
     else:
-        console.print(f"{study.folder}: no candidate is complete yet.", markup=False)
+        console.print(f"{shown(study.folder)}: no candidate is complete yet.", markup=False)
     console.print("\n".join(_exclusion_lines(selection)), highlight=False, markup=False)
 
 
@@ -184,13 +209,15 @@ def _conditions_of(trial: Trial, study: Study) -> str:
 
 
 def print_json(value: Any) -> None:
-    """Print a value as JSON on standard output; what is no finite number becomes null, as JSON has no word for it."""
-    Console(soft_wrap=True).print_json(json.dumps(_finite(value), allow_nan=False))
+    """Print a value as JSON on standard output; a number that is not finite becomes null, a path is shown as text."""
+    output_console().print_json(json.dumps(_plain(value), allow_nan=False))
 
 
-def _finite(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_plain(item) for item in value]
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        return shown(value)  # a path whose name is not UTF-8
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.console import Console
 from rich.table import Table
 
 from search.certainty import front_probabilities, quality_of
@@ -25,14 +24,6 @@ COLUMNS = {
 """Figures and their headings."""
 GAIN = "95 % of\ngain"
 """Heading of the interval of what a network gains over the baseline."""
-WIDE = 120
-"""Columns of text where there is no terminal to say how wide it is."""
-
-
-def output_console() -> Console:
-    """Return the console for results: as wide as the terminal, or wide enough for the tables."""
-    console = Console()
-    return console if console.is_terminal else Console(width=WIDE)
 
 
 def front_table(study: Study, rows: int | None = None, *, intervals: bool = False) -> Table:

@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from search.cli.consoles import output_console
 from search.cli.logs import file_log, logging_to
 from search.cli.showing import print_json
-from search.cli.tables import output_console
+from search.files import shown
 from search.training import load_recipe
 from search.training.files import BEST_FOLDER, GAN_FOLDER
 from search.training.start import Start, start_from, start_from_trial
@@ -82,11 +83,9 @@ def _tell(outcome: Outcome) -> None:
         f"{before.psnr_db:.3f} dB, SSIM {before.ssim:.4f} before ({best.psnr_db - before.psnr_db:+.3f} dB)",
         highlight=False,
     )
-    console.print(f"Preset: {outcome.folder / BEST_FOLDER}", highlight=False)
+    console.print(f"Preset: {shown(outcome.folder / BEST_FOLDER)}", highlight=False)
     if last.stage == "gan":
-        console.print(
-            f"After the GAN stage: {outcome.folder / GAN_FOLDER} ({last.psnr_db:.3f} dB; PSNR does not judge it, look)",
-            highlight=False,
-        )
+        figure = f"{last.psnr_db:.3f} dB; PSNR does not judge it, look"
+        console.print(f"After the GAN stage: {shown(outcome.folder / GAN_FOLDER)} ({figure})")
     if not outcome.finished:
         console.print("Paused by --time-budget; the same command goes on.", highlight=False)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import cast
 
 from search.evaluation.plan import TaskPlan
+from search.files import FolderWalk, is_folder
 from search.tasks import dataset
 from search.tasks.dataset import MAX_VALIDATION_PX, embedded_task, folder_task, layout_task, paired_task
 from search.tasks.degradations import DEGRADATIONS, Degradation, Mixed
 from search.tasks.embedded import embedded_files
+from search.tasks.images import listed
 from search.tasks.layouts import find, recognised
 from search.tasks.pairs import TaskData
 from search.tasks.storage import shared_task
@@ -80,12 +82,16 @@ def _files(plan: TaskPlan) -> list[Path]:
 
 
 def _in_folders(folders: Sequence[Path]) -> list[Path]:
-    return [file for folder in folders if folder.is_dir() for file in sorted(folder.iterdir()) if file.is_file()]
+    return [file for folder in folders if is_folder(folder) for file in listed(FolderWalk(folder))]
 
 
 def _key(plan: TaskPlan, files: Sequence[Path]) -> str:
-    """Name what a task's photographs depend on: plan, files (path, size, time of change), code and libraries."""
-    stats = [(str(file), (found := file.stat()).st_size, found.st_mtime_ns) for file in files]
+    """Name what a task's photographs depend on: plan, files (path, inode, size, times), code and libraries.
+
+    A program may set the time of modification (`cp -p`, `rsync -t`); that of the last status change it cannot.
+    """
+    found = [(file, file.stat()) for file in files]
+    stats = [(str(file), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for file, s in found]
     libraries = [version(name) for name in ("numpy", "pillow", "scikit-image", "scipy")]
     return stable_hash([asdict(plan), MAX_VALIDATION_PX, stats, _code(), libraries])
 

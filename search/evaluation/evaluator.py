@@ -17,15 +17,17 @@ from hfir.config import HFIRConfig
 from hfir.losses import routing_loss
 from hfir.model import HydraFusionIR, build_model
 from search.evaluation.answers import Admission, Baseline
-from search.evaluation.cost import deploy_form, peak_memory_mib, static_counts
+from search.evaluation.cost import deploy_form, static_counts
 from search.evaluation.data import task_data
 from search.evaluation.host import host_name, versions
-from search.evaluation.latency import LIMIT_S, measure_latency, remembered_latency
+from search.evaluation.latency import LIMIT_S
+from search.evaluation.meter import measure_latency, peak_memory_mib, remembered_latency
 from search.evaluation.plan import CandidateJob, CostPlan, EvaluationPlan, ReferenceJob, TaskPlan
 from search.evaluation.proxy import train_rung
 from search.evaluation.quality import bicubic_baseline, mean_quality
-from search.evaluation.references import measure_reference
+from search.evaluation.references import measure_reference, train_reference
 from search.evaluation.zero_cost import SCORES, proxy_batch
+from search.tasks.identity import refuse_changed_meanwhile
 from search.tasks.leaks import seen_in
 from search.tasks.pairs import TaskData
 from search.tasks.patches import PatchSampler
@@ -78,7 +80,7 @@ def _scored(plan: EvaluationPlan, config: HFIRConfig, job: CandidateJob) -> dict
     if plan.score is None:
         return {}
     with span("score"):
-        batch = proxy_batch(plan.proxy, _data_in_the_midst(plan.task))
+        batch = proxy_batch(plan.proxy, _data_of_the_run(plan.task, job))
         return {plan.score: SCORES[plan.score](config, batch, job.seed)}
 
 
@@ -110,7 +112,7 @@ def measure_network(plan: CostPlan, model: HydraFusionIR) -> Cost:
 def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
     """Train a candidate through a rung, going on from where it stands."""
     with span("photographs"):
-        data = _data_in_the_midst(plan.task)
+        data = _data_of_the_run(plan.task, job)
     return train_rung(
         HFIRConfig.from_dict(job.config),
         plan.proxy,
@@ -123,16 +125,29 @@ def train(plan: EvaluationPlan, job: CandidateJob) -> Measurement:
     )
 
 
-def _data_in_the_midst(plan: TaskPlan) -> TaskData:
-    """Return the data where it was loaded once already: what fails now is no fault of the file's writer."""
+def train_network(plan: EvaluationPlan, job: ReferenceJob) -> Measurement:
+    """Train a network to compare with through a rung, going on from where it stands."""
+    return train_reference(plan, job, _data_of_the_run(plan.task, job))
+
+
+def _data_of_the_run(plan: TaskPlan, job: CandidateJob | ReferenceJob) -> TaskData:
+    """Return the photographs, which the driver of the run has loaded before and recorded.
+
+    Raises:
+        InputError: If they are not those that the run recorded.
+        DataError: If they cannot be loaded.
+    """
     try:
-        return task_data(plan)
+        data = task_data(plan)
     except InputError:
         raise
     except Exception as error:
         raise DataError(
             f"the photographs cannot be loaded ({type(error).__name__}: {error}). Check the folders of task.data."
         ) from error
+    owner = f"trial {job.number}" if isinstance(job, CandidateJob) else f"reference {job.reference.name}"
+    refuse_changed_meanwhile(job.photographs, seen_in(data), owner)
+    return data
 
 
 def look_at_data(plan: EvaluationPlan) -> Baseline:

@@ -14,11 +14,16 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 import hfir
+from search.evaluation.made_up import MARK, source
+
+
+def host_name() -> str:
+    """Return a short name of this machine: processor, cores, node; and whether its figures are made up."""
+    return f"{_machine()}, figures {MARK} by {source()}" if source() else _machine()
 
 
 @cache
-def host_name() -> str:
-    """Return a short name of this machine: processor, cores, node."""
+def _machine() -> str:
     return f"{_processor()} x{os.cpu_count()} ({platform.node()})"
 
 

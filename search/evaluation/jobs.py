@@ -71,7 +71,6 @@ class ProxyEvaluator:
 
     def train_reference(self, job: ReferenceJob) -> Measurement:
         """Train a network to compare with through a rung, going on from where it stands."""
-        from search.evaluation.data import task_data
-        from search.evaluation.references import train_reference
+        from search.evaluation.evaluator import train_network
 
-        return train_reference(self.plan, job, task_data(self.plan.task))
+        return train_network(self.plan, job)

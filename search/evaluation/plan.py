@@ -115,6 +115,7 @@ class CandidateJob:
         scalars: Folder for the TensorBoard scalars of its training; None for none.
         limit_s: Seconds after which its worker is ended; None for none.
         device: Where to train it, as torch names devices.
+        photographs: `photographs_key` of what the run recorded: a worker that loads others refuses; empty: any.
     """
 
     number: int
@@ -125,6 +126,7 @@ class CandidateJob:
     scalars: str | None = None
     limit_s: float | None = None
     device: str = "cpu"
+    photographs: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,9 +138,11 @@ class ReferenceJob:
         seed: Draws the initial weights.
         checkpoint: Where its training is kept.
         rung: The rung to train through; ignored by other jobs.
+        photographs: As in `CandidateJob`.
     """
 
     reference: ReferencePlan
     seed: int
     checkpoint: str
     rung: int = 0
+    photographs: str = ""

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from hfir.losses import PIXEL_LOSSES
-from search.evaluation.cost import WRITTEN_OUT, as_deployed, peak_memory_mib, random_image
+from search.evaluation.cost import WRITTEN_OUT, as_deployed, random_image
 from search.evaluation.counting import count
-from search.evaluation.latency import LIMIT_S, measure_latency
+from search.evaluation.latency import LIMIT_S
+from search.evaluation.meter import measure_latency, peak_memory_mib
 from search.evaluation.plan import CostPlan, EvaluationPlan, ReferenceJob
 from search.evaluation.proxy import Training, train_through, validate
 from search.evaluation.quality import mean_quality

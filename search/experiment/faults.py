@@ -87,6 +87,8 @@ def _remedy(owner: type[BaseModel], path: KeyPath, kind: str, value: Any) -> str
         return f"Write its keys below it: {', '.join(() if section is None else section.model_fields)}."
     if kind == "string_type" and isinstance(value, int | float):
         return f'{rule} Put it in quotes: "{shown(value)}".'
+    if kind == "string_unicode":
+        return f"{rule} An experiment file holds text: rename it, or name it through a link."
     near = difflib.get_close_matches(str(value), _words(annotation), n=1) if kind == "literal_error" else []
     return f"Did you mean {near[0]}? {rule}" if near else rule
 
@@ -108,6 +110,7 @@ _COMPLAINTS = {
     "float_type": "is not a number",
     "finite_number": "is not a number",
     "string_type": "is not text",
+    "string_unicode": "is not UTF-8",
     "string_too_short": "is empty",
     "string_too_long": "is too long",
     "string_pattern_mismatch": "is not a legal name",

@@ -72,6 +72,11 @@ class Experiment:
         """The budget's limits, by the cost's name."""
         return self.budget.limits()
 
+    @property
+    def most_trials(self) -> int:
+        """Candidates that can be trained: `search.trials`, or all points of a smaller space."""
+        return min(self.search.trials, self.space.size)
+
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
 
@@ -126,14 +131,22 @@ class Experiment:
 
     @cached_property
     def identity(self) -> str:
-        """A hash of all that decides what a trial means. A run goes on only under the same identity.
+        """A hash of all that decides what a trial means, but for the photographs: a run records those by their content.
 
-        The number of trials, the workers, the latency classes and the references are left out: a run may be extended,
-        moved, chosen from anew, and compared with more. So are how promotions rank where it is the default, and the
-        screening where there is none, for runs of older versions; of a predictor the contents count, and not where its
-        file lies.
+        A run goes on only under the same identity. The number of trials, the workers, the latency classes and the
+        references are left out: a run may be extended, moved, chosen from anew, and compared with more. So are how
+        promotions rank where it is the default, and the screening where there is none, for runs of older versions; of
+        a predictor the contents count, and not where its file lies.
         """
-        fixed = {key: self.spec[key] for key in ("task", "objectives", "proxy")}
+        return self._identity({key: value for key, value in self.spec["task"].items() if key != "data"})
+
+    @property
+    def earlier_identity(self) -> str:
+        """The identity as earlier versions recorded it: the folders of the photographs are part of it."""
+        return self._identity(self.spec["task"])
+
+    def _identity(self, task: dict[str, Any]) -> str:
+        fixed = {"task": task, **{key: self.spec[key] for key in ("objectives", "proxy")}}
         fixed["budget"] = _without_defaults(self.spec["budget"])
         fixed["proxy"] = {k: v for k, v in fixed["proxy"].items() if k not in ("rank_by", "predictor")}
         if self.proxy.rank_by != WITHIN_STRATA:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from search.inference.pictures import FORMATS, READ_SUFFIXES, format_of
+from search.files import is_file, is_folder, shown
+from search.inference.pictures import FORMATS, format_of
+from search.tasks.images import PICTURE_SUFFIXES, find_pictures
 from search.types import InputError
 
 _SHOWN = 5
@@ -20,9 +23,14 @@ class Job(NamedTuple):
     target: Path
 
 
-def plan_jobs(
-    inputs: Sequence[Path], out: Path, *, format_name: str | None = None, recursive: bool = False
-) -> list[Job]:
+class Plan(NamedTuple):
+    """What is restored, and one line for each thing that is left out."""
+
+    jobs: list[Job]
+    notes: list[str]
+
+
+def plan_jobs(inputs: Sequence[Path], out: Path, *, format_name: str | None = None, recursive: bool = False) -> Plan:
     """Name the output of every input, and refuse what would lose a file.
 
     OUT is a file where there is one input file and OUT has the suffix of a format; else a folder, in which each
@@ -35,79 +43,97 @@ def plan_jobs(
         recursive: Search subfolders too.
 
     Returns:
-        Jobs, each source once.
+        Jobs, each source once, and notes.
 
     Raises:
-        InputError: If an input is missing, a folder holds no picture, two results would have one name, a result
-            would replace an input, or OUT does not fit.
+        InputError: If an input is missing or cannot be read, a folder holds no picture, two results would have one
+            name, a result would replace an input, or OUT does not fit.
     """
     suffix = format_of(out)
-    single = len(inputs) == 1 and inputs[0].is_file() and suffix is not None and not out.is_dir()
+    single = len(inputs) == 1 and is_file(inputs[0]) and suffix is not None and not is_folder(out)
     if single:
         if format_name not in (None, suffix):
-            raise InputError(f"-o {out} with --format {format_name}: the two must agree. Leave --format out.")
-        return _checked([Job(inputs[0], out)])
-    if out.exists() and not out.is_dir():
+            raise InputError(f"-o {shown(out)} with --format {format_name}: the two must agree. Leave --format out.")
+        return Plan(_checked([Job(inputs[0], out)], _RealPaths()), [])
+    if is_file(out):
         raise InputError(
-            f"-o {out}: a file is there, and the results of {len(inputs)} inputs need a folder (one result needs the "
-            f"suffix of one of {', '.join(FORMATS)}). Name a folder."
+            f"-o {shown(out)}: a file is there, and the results of {len(inputs)} inputs need a folder (one result "
+            f"needs the suffix of one of {', '.join(FORMATS)}). Name a folder."
         )
     ending = FORMATS[format_name or "png"][0]
-    jobs: dict[Path, Job] = {}
+    real = _RealPaths()
+    jobs: dict[str, Job] = {}
+    notes: list[str] = []
     for given in inputs:
-        for source, inside in _sources(given, recursive=recursive, out=out):
-            jobs.setdefault(source.resolve(), Job(source, out / inside.parent / f"{inside.stem}{ending}"))
-    return _checked(list(jobs.values()))
+        sources, left_out = _sources(given, recursive=recursive, out=out)
+        notes += left_out
+        for source, inside in sources:
+            job = Job(source, out / inside.parent / f"{inside.stem}{ending}")
+            first = jobs.setdefault(real.of(source), job)
+            if first.target != job.target:
+                notes.append(f"{shown(source)}: the same file as {shown(first.source)}; restored once")
+    return Plan(_checked(list(jobs.values()), real), notes)
 
 
-def _sources(given: Path, *, recursive: bool, out: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the pictures of an input, and their paths within it."""
-    if given.is_file():
-        yield given, Path(given.name)
-        return
-    if not given.is_dir():
-        raise InputError(f"{given}: no such file or folder. Check the name.")
-    files = sorted(_pictures_below(given, recursive=recursive, leave_out=out.resolve()))
+def _sources(given: Path, *, recursive: bool, out: Path) -> tuple[list[tuple[Path, Path]], list[str]]:
+    """Return the pictures of an input with their paths within it, and notes of what was left out."""
+    if is_file(given):
+        return [(given, Path(given.name))], []
+    if not is_folder(given):
+        raise InputError(f"{shown(given)}: no such file or folder. Check the name.")
+    files, notes = find_pictures(given, recursive=recursive, leave_out=(out,))
     if not files:
         hint = "" if recursive else " itself (--recursive searches subfolders)"
         raise InputError(
-            f"{given}: no pictures. A folder must hold pictures{hint}: {', '.join(sorted(READ_SUFFIXES))}."
+            "\n  ".join(
+                [
+                    f"{shown(given)}: no pictures. A folder must hold pictures{hint}: "
+                    f"{', '.join(sorted(PICTURE_SUFFIXES))}.",
+                    *notes[:_SHOWN],
+                ]
+            )
         )
-    for file in files:
-        yield file, file.relative_to(given)
+    return [(file, file.relative_to(given)) for file in files], notes
 
 
-def _pictures_below(folder: Path, *, recursive: bool, leave_out: Path) -> Iterator[Path]:
-    """Yield pictures, not those among the results of an earlier call."""
-    for path in folder.iterdir():
-        if path.name.startswith("."):
-            continue
-        if path.is_file() and path.suffix.lower() in READ_SUFFIXES:
-            yield path
-        elif recursive and path.is_dir() and path.resolve() != leave_out:
-            yield from _pictures_below(path, recursive=recursive, leave_out=leave_out)
+class _RealPaths:
+    """Paths without links; each folder is looked up once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[Path, str] = {}
+
+    def of(self, path: Path) -> str:
+        """Return a path without links."""
+        folder = self._folders.get(path.parent)
+        if folder is None:
+            folder = self._folders[path.parent] = os.path.realpath(path.parent)
+        with suppress(OSError):  # a name too long for the file system, which is reported where it is written
+            if path.is_symlink():
+                return os.path.realpath(path)
+        return f"{folder}{os.sep}{path.name}"
 
 
-def _checked(jobs: list[Job]) -> list[Job]:
+def _checked(jobs: list[Job], real: _RealPaths) -> list[Job]:
     """Refuse results of one name, and results that would replace an input."""
-    sources = {job.source.resolve() for job in jobs}
+    sources = {real.of(job.source) for job in jobs}
     by_target: dict[str, list[Path]] = {}
     for job in jobs:
-        if job.target.resolve() in sources:
+        if real.of(job.target) in sources:
             raise InputError(
-                f"{job.target}: the result of {job.source} would replace an input. Name another folder with -o."
+                f"{shown(job.target)}: the result of {shown(job.source)} would replace an input. "
+                "Name another folder with -o."
             )
         by_target.setdefault(os.path.normcase(job.target), []).append(job.source)
     clashes = {target: found for target, found in by_target.items() if len(found) > 1}
     if clashes:
-        shown = [f"  {target} from {' and '.join(map(str, found))}" for target, found in clashes.items()]
-        more = [f"  … and {len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+        lines = [f"  {shown(target)} from {' and '.join(map(shown, found))}" for target, found in clashes.items()]
+        more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
         raise InputError(
             "\n".join(
                 [
                     "several inputs would have one result. Each needs a name of its own: rename them, "
                     "or restore them into different folders.",
-                    *shown[:_SHOWN],
+                    *lines[:_SHOWN],
                     *more,
                 ]
             )

@@ -1,8 +1,9 @@
-"""Restore picture files, one after the other: what is there already stays, what cannot be read is told at the end."""
+"""Restore picture files, one after the other: existing results are skipped, failures are reported at the end."""
 
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +11,17 @@ from pathlib import Path
 from hfir.config import EXPERT_NAMES
 from hfir.tiling import OnTile, TileGrid
 from search.evaluation.routing import asks_for_degradation
+from search.files import shown
 from search.inference.channels import Canvas
 from search.inference.jobs import Job
 from search.inference.networks import Restorer
 from search.inference.pictures import (
     DEFAULT_QUALITY,
     Picture,
-    check_writable,
+    PictureError,
     format_of,
     read_picture,
+    writable,
     write_picture,
     written_bits,
 )
@@ -38,11 +41,13 @@ class Outcome:
         restored: Files written now.
         there_already: Files that an earlier call wrote, left as they are.
         failed: Sources that could not be restored, and why, in one line.
+        notes: What was changed or left out in a picture, with the sources that it holds for.
     """
 
     restored: list[Path] = field(default_factory=list)
     there_already: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    notes: dict[str, list[Path]] = field(default_factory=dict)
 
 
 def restore_all(
@@ -65,11 +70,19 @@ def restore_all(
     Raises:
         InputError: If a folder for the results cannot be made.
     """
-    done = [] if overwrite else [job for job in jobs if job.target.exists()]
-    todo = [job for job in jobs if job not in done]
-    outcome = Outcome(there_already=[job.target for job in done])
-    for folder in {job.target.parent for job in todo}:
+    for folder in dict.fromkeys(job.target.parent for job in jobs):
         _make_folder(folder)
+    outcome, todo = Outcome(), []
+    for job in jobs:
+        try:
+            there = _is_there(job.target)
+        except PictureError as error:
+            outcome.failed.append((job.source, str(error)))
+            continue
+        if there and not overwrite:
+            outcome.there_already.append(job.target)
+        else:
+            todo.append(job)
     for finished, job in enumerate(todo):
 
         def on_tile(run: int, tiles: int, finished: int = finished, job: Job = job) -> None:
@@ -77,10 +90,11 @@ def restore_all(
                 on_progress(finished, job, run / tiles)
 
         try:
-            _restore_file(restorer, job, quality, on_tile)
+            for note in _restore_file(restorer, job, quality, on_tile):
+                outcome.notes.setdefault(note, []).append(job.source)
             outcome.restored.append(job.target)
         except HFIRSearchError as error:
-            log.info("failed source=%s reason=%s", job.source, error)
+            log.info("failed source=%s reason=%s", shown(job.source), error)
             outcome.failed.append((job.source, str(error)))
     return outcome
 
@@ -104,15 +118,14 @@ def restore_picture(
     return canvas.result(), grid
 
 
-def _restore_file(restorer: Restorer, job: Job, quality: int, on_tile: OnTile) -> None:
+def _restore_file(restorer: Restorer, job: Job, quality: int, on_tile: OnTile) -> list[str]:
+    """Restore a picture and return notes on it."""
     format_name = format_of(job.target) or "png"
-    picture = read_picture(job.source)
-    check_writable(picture, format_name)
+    picture = writable(read_picture(job.source), format_name)
     restored, grid = restore_picture(restorer, picture, bits=written_bits(picture, format_name), on_tile=on_tile)
-    notes = (*picture.notes, *_network_notes(restorer, grid), *write_picture(restored, job.target, quality=quality))
-    log.info("restored source=%s target=%s tiles=%d", job.source, job.target, grid.tiles)
-    for note in notes:
-        log.info("note source=%s %s", job.source, note)
+    notes = [*picture.notes, *_network_notes(restorer, grid), *write_picture(restored, job.target, quality=quality)]
+    log.info("restored source=%s target=%s tiles=%d", shown(job.source), shown(job.target), grid.tiles)
+    return notes
 
 
 def _network_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
@@ -124,8 +137,25 @@ def _network_notes(restorer: Restorer, grid: TileGrid) -> list[str]:
     return notes
 
 
+def _is_there(target: Path) -> bool:
+    """Say whether a result exists; PictureError where none can be written under its name."""
+    try:
+        there = target.stat()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise PictureError(
+            f"the result {shown(target)} cannot be written ({error.strerror}). Rename the picture, or use -o."
+        ) from error
+    if stat.S_ISDIR(there.st_mode):
+        raise PictureError(f"the result {shown(target)} cannot be written: it is a folder. Move it, or use -o.")
+    return True
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder}: cannot be made a folder ({error.strerror}). Name another with -o.") from error
+        raise InputError(
+            f"{shown(folder)}: cannot be made a folder ({error.strerror}). Name another with -o."
+        ) from error

@@ -18,11 +18,10 @@ from search.evaluation.cost import (
     as_deployed,
     count_network,
     count_parameters,
-    peak_memory_mib,
     random_image,
 )
 from search.evaluation.counting import Count, count
-from search.evaluation.latency import measure_latency
+from search.evaluation.meter import measure_latency, peak_memory_mib
 from search.evaluation.plan import CostPlan
 from search.references.loading import deploy_form, load_module
 from search.types import Cost, InputError

@@ -34,6 +34,9 @@ from search.presets.card import render_card
 from search.presets.names import descriptive_name, shipped_name
 from search.presets.sample import Sample, make_sample
 from search.study import checkpoint_path
+from search.tasks.identity import refuse_other_photographs
+from search.tasks.leaks import seen_in
+from search.tasks.pairs import TaskData
 from search.timing import span
 from search.types import Cost, EvaluationError, Study, Trial, cost_from_json
 
@@ -172,8 +175,8 @@ class _Exporter:
         limits = self._limits(class_ms)
         check = check_budget(network.cost, limits, _recorded_host(trial))
         if check.refusal:
-            earlier = f"; what lies in {target} is from an earlier call" if target.is_dir() else ""
-            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{earlier}")
+            note = f"; {target} still holds the preset of an earlier call" if target.is_dir() else ""
+            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{note}")
         staging = self.temporary / role
         staging.mkdir()
         onnx = self.onnx or "onnx" in (earlier or {})
@@ -210,6 +213,8 @@ class _Exporter:
                 "Copy the run's checkpoints/ back; without them, only a new run in another folder trains it again."
             )
         data = task_data(self.plan.task)
+        recorded = self.study.facts.get("baseline", {}).get("photographs")
+        refuse_other_validation(recorded, data, self.study.folder)
         folder = self.temporary / f"trial-{trial.number}"
         folder.mkdir()
         if weights is not None and not checkpoint.is_file():
@@ -234,7 +239,7 @@ class _Exporter:
         if abs(psnr_db - recorded) > SAME_PSNR_DB:
             raise EvaluationError(
                 f"the exported network scores {psnr_db:.3f} dB, its trial {trial.number} {recorded:.3f} dB. "
-                f"{checkpoint} or the photographs are not those of the trial: put them back, or run anew elsewhere."
+                f"{checkpoint} or the photographs are not those of the trial: restore them, or start a run elsewhere."
             )
 
     def _limits(self, class_ms: float | None) -> dict[str, float]:
@@ -286,6 +291,16 @@ class _Exporter:
             except ExportError as error:
                 self._onnx[trial.number] = error
         return self._onnx[trial.number]
+
+
+def refuse_other_validation(recorded: Any, data: TaskData, run: Path) -> None:
+    """Refuse to score or show networks of a run on other validation photographs than the run recorded.
+
+    Raises:
+        InputError: If they differ; it names what was changed, removed or added.
+    """
+    remedy = "start a new run in another folder"
+    refuse_other_photographs(recorded, seen_in(data), str(run), remedy, roles=("validation",))
 
 
 def read_card(folder: Path) -> dict[str, Any] | None:

@@ -20,16 +20,19 @@ from hfir.export import TOLERANCE, compare_onnx
 from hfir.model import HydraFusionIR
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset
 from search.evaluation.card import file_digest
-from search.evaluation.cost import as_deployed, count_macs_g, count_parameters, peak_memory_mib
+from search.evaluation.cost import as_deployed, count_macs_g, count_parameters
 from search.evaluation.evaluator import task_data
 from search.evaluation.host import host_name
-from search.evaluation.latency import measure_latency
+from search.evaluation.meter import measure_latency, peak_memory_mib
 from search.evaluation.plan import TaskPlan
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality
 from search.evaluation.runtimes import device_of, runtime_of
 from search.experiment.sections import TaskSection
 from search.presets.exporting import SAME_PSNR_DB, read_card
+from search.tasks.identity import photograph_differences
+from search.tasks.leaks import seen_from_json, seen_in
+from search.tasks.pairs import TaskData
 from search.types import InputError, InputSize, Latency
 
 SAME_MEMORY = 0.02
@@ -148,9 +151,9 @@ def _psnr(card: Mapping[str, Any], model: HydraFusionIR) -> Comparison:
     except InputError as error:
         problem = str(error).splitlines()[0]
         return Comparison(**row, here="–", difference="", verdict=Verdict.UNKNOWN, comment=problem)
-    names = [pair.name for pair in data.validation]
-    if names != list(images):
-        comment = f"the photographs are others here: {', '.join(names)}"
+    differing = _differing(card, data)
+    if differing:
+        comment = f"the photographs are others here: {', '.join(differing)}"
         return Comparison(**row, here="–", difference="", verdict=Verdict.UNKNOWN, comment=comment)
     here = mean_quality(validate(model, data)).psnr_db
     same = abs(here - recorded) <= SAME_PSNR_DB
@@ -161,6 +164,15 @@ def _psnr(card: Mapping[str, Any], model: HydraFusionIR) -> Comparison:
         verdict=Verdict.SAME if same else Verdict.DIFFERS,
         comment="" if same else f"{SAME_PSNR_DB} dB are allowed: other weights, photographs or network code",
     )
+
+
+def _differing(card: Mapping[str, Any], data: TaskData) -> list[str]:
+    """Return which validation photographs are others here, by content; by name where the card records no content."""
+    recorded = seen_from_json(card.get("photographs"))
+    if recorded is not None:
+        return photograph_differences(recorded, seen_in(data), ("validation",))
+    names = [pair.name for pair in data.validation]
+    return [] if names == list(card["conditions"].get("validation_images", [])) else names
 
 
 def _task_plan(card: Mapping[str, Any]) -> TaskPlan:

@@ -13,6 +13,8 @@ from search.evaluation.host import versions
 from search.ray_engine.cluster import alive_nodes
 from search.ray_engine.exchange import Exchange
 from search.ray_engine.worker import look_at_node
+from search.tasks.identity import refuse_other_photographs
+from search.tasks.leaks import seen_from_json
 from search.types import InputError
 
 
@@ -42,12 +44,10 @@ def require_alike(nodes: dict[str, Baseline], baseline: Baseline) -> None:
         InputError: If one has not.
     """
     for node, seen in nodes.items():
-        if (seen.train_images, *seen.images) != (baseline.train_images, *baseline.images):
-            raise InputError(
-                f"node {node} has other photographs than the driver: {seen.train_images} to train on and "
-                f"{len(seen.images)} to validate on, not {baseline.train_images} and {len(baseline.images)}, "
-                "or of other names.\n  Copy the same folders to each node, or share them."
-            )
+        photographs = seen_from_json(seen.photographs)
+        if photographs is not None:
+            remedy = "share the folders between the nodes"
+            refuse_other_photographs(baseline.photographs, photographs, f"node {node}", remedy)
         ours = versions()
         others = [f"{name} {seen.versions.get(name)}, not {ours[name]}" for name in ours]
         differing = [text for text, name in zip(others, ours, strict=True) if seen.versions.get(name) != ours[name]]

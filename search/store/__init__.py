@@ -9,7 +9,7 @@ from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, repair_journal
 from search.store.places import POINTER
 from search.store.records import PROFILE, REPLICATES, SETBACKS
-from search.store.run import RunStore, note_fact, opened, opened_storage, read_study, times_of
+from search.store.run import RunStore, has_records, note_fact, opened, opened_storage, read_study, times_of
 
 __all__ = [
     "JOURNAL",
@@ -20,6 +20,7 @@ __all__ = [
     "SETBACKS",
     "RunStore",
     "TrialIndex",
+    "has_records",
     "hold",
     "is_held",
     "note_fact",

@@ -15,10 +15,13 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from search.files import shown as printable
+from search.store.consent import followed_pointer, remember
 from search.store.holding import Lease, hold, is_fresh, lease_of
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, Journal, no_garbage_sought, open_journal, read_journal
 from search.store.places import (
+    POINTER,
     Place,
     checked_url,
     open_database,
@@ -26,6 +29,7 @@ from search.store.places import (
     reading,
     reading_study,
     shown,
+    sqlite_file,
     unreachable,
     write_pointer,
 )
@@ -72,8 +76,11 @@ class RunStore:
         folder: Of the run; made if it is not there.
         name: Of the study.
         objectives: Names in `OBJECTIVES`.
-        identity: Hash of all that decides what a trial means.
+        identity: Hash of all that decides what a trial means, but for the photographs: the run records those by their
+            content, and `accept_data_folders` is called once they were compared.
         spec: The experiment as resolved.
+        earlier_identity: The hash that earlier versions recorded for this experiment; the folders of the photographs
+            are part of it.
         storage: Where the records are instead of the journal in the folder: the URL of a database, which the folder
             then remembers, or one of Optuna's, e.g. `optuna.storages.InMemoryStorage()` for a run that leaves nothing
             behind.
@@ -92,9 +99,11 @@ class RunStore:
         objectives: tuple[str, ...],
         identity: str,
         spec: Mapping[str, Any],
+        earlier_identity: str | None = None,
         storage: str | BaseStorage | None = None,
     ) -> None:
         self.folder, self.name, self.objectives = folder, name, objectives
+        self._identities = (identity, earlier_identity)
         self._journal: Journal | None = None
         self._place = None if isinstance(storage, BaseStorage) else self._placed(storage)
         self._lease: Lease | None = None
@@ -102,25 +111,32 @@ class RunStore:
         with self._in_words(), no_garbage_sought():
             self._storage = storage if isinstance(storage, BaseStorage) else self._opened()
             try:
-                self._take_up(identity, spec)
+                if not isinstance(storage, BaseStorage):
+                    self.name = self._recorded_name()
+                self._take_up(spec)
             except BaseException:
                 self.close()
                 raise
 
     def _opened(self) -> BaseStorage:
         if self._place is None:
+            if not (self.folder / JOURNAL).is_file():
+                self._refuse_lost_records(f"{printable(self.folder / JOURNAL)} is not there")
             storage, self._journal = open_journal(self.folder / JOURNAL)
         else:
+            file = sqlite_file(self._place.url)
+            if file is not None and not file.is_file():
+                self._refuse_lost_records(f"{printable(file)} is not there")
             storage, database = open_database(self._place.url, create=True)
             self._closing.callback(database.engine.dispose)
         return storage
 
     def _placed(self, url: str | None) -> Place | None:
         """Return the database that is asked for, or that the folder points to; None for the journal."""
-        known = read_pointer(self.folder)
         if url is None:
-            return known
-        place = Place(url=checked_url(url), study=self.name)
+            return followed_pointer(self.folder)
+        known = read_pointer(self.folder)
+        place = Place(url=checked_url(url), study=self.name if known is None else known.study)
         if known is not None and known.url != place.url:
             raise InputError(
                 f"{self.folder}: the records of this run lie in {shown(known.url)}, not in {shown(place.url)}.\n"
@@ -131,9 +147,36 @@ class RunStore:
                 f"{self.folder}: this run has its records here, in {JOURNAL}.\n"
                 "  Leave --storage out to go on, or give another folder with --out."
             )
+        remember(place.url)
         return place
 
-    def _take_up(self, identity: str, spec: Mapping[str, Any]) -> None:
+    def _recorded_name(self) -> str:
+        """Return the name that the folder's run was started under, which an experiment may change later."""
+        names = optuna.get_all_study_names(self._storage)
+        if self._place is None:
+            if not names:
+                self._refuse_lost_records(f"{printable(self.folder / JOURNAL)} is empty")
+            return names[0] if len(names) == 1 else self.name
+        if read_pointer(self.folder) is not None and self._place.study not in names:
+            self._refuse_lost_records(f"{shown(self._place.url)} holds no study {self._place.study}")
+        return self._place.study
+
+    def _refuse_lost_records(self, what: str) -> None:
+        """Refuse to start again in the folder of a run whose records are gone; return where it is no such folder.
+
+        Raises:
+            InputError: If files of a run are there.
+        """
+        traces = [name for name in (POINTER, "trials.csv", "checkpoints") if (self.folder / name).exists()]
+        if traces:
+            raise InputError(
+                f"{printable(self.folder)}: the records of this run are missing: {what}, though the folder holds "
+                f"{', '.join(traces)}.\n"
+                "  Without its records a run cannot be resumed; starting it again would overwrite its checkpoints.\n"
+                "  Restore the records, or start in a new folder with --out."
+            )
+
+    def _take_up(self, spec: Mapping[str, Any]) -> None:
         self.optuna = optuna.create_study(
             storage=self._storage,
             study_name=self.name,
@@ -143,7 +186,7 @@ class RunStore:
         self._study_id = self._storage.get_study_id_from_name(self.name)
         if self._place is not None:
             self._take_up_in(self._place)
-        self._claim(identity, spec)
+        self._claim(spec)
         self._read_all()
 
     def _take_up_in(self, place: Place) -> None:
@@ -166,9 +209,10 @@ class RunStore:
         with self._in_words():
             self._closing.close()
 
-    def _claim(self, identity: str, spec: Mapping[str, Any]) -> None:
+    def _claim(self, spec: Mapping[str, Any]) -> None:
         known = self.optuna.user_attrs
-        if "identity" in known and known["identity"] != identity:
+        identity = known.get("identity", self._identities[0])
+        if identity not in self._identities:
             changed = ", ".join(_differences(known["spec"], spec)) or "the package's version"
             raise InputError(
                 f"{self.folder} holds a run of another experiment: {changed} differ.\n"
@@ -178,9 +222,19 @@ class RunStore:
         with warnings.catch_warnings():  # optuna 5.0 still calls metric names experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self.optuna.set_metric_names(list(self.objectives))
-        for key, value in {"schema": SCHEMA, "identity": identity, "spec": dict(spec)}.items():
+        self._data = _data_folders(spec)
+        kept = _with_data_folders(spec, _data_folders(known.get("spec", spec)))
+        for key, value in {"schema": SCHEMA, "identity": identity, "spec": kept}.items():
             if known.get(key) != value:
                 self.optuna.set_user_attr(key, value)
+
+    def accept_data_folders(self) -> None:
+        """Record the folders that this session reads photographs from; call it once their content was compared."""
+        spec = _with_data_folders(self._spec, self._data)
+        if spec != self._spec:
+            with self.together():
+                self.optuna.set_user_attr("spec", spec)
+            self._spec = spec
 
     def _read_all(self) -> None:
         """Read every record; from here on each is read again only after it was changed."""
@@ -376,6 +430,11 @@ class RunStore:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
 
+def has_records(folder: Path) -> bool:
+    """Say whether a folder is that of a run, wherever its records are."""
+    return any((folder / name).is_file() for name in (JOURNAL, POINTER))
+
+
 def read_study(folder: Path) -> Study:
     """Read a run without touching it; works while the run goes on.
 
@@ -390,7 +449,7 @@ def read_study(folder: Path) -> Study:
 @contextmanager
 def opened(folder: Path) -> Iterator[optuna.Study]:
     """Open a run as Optuna's study, to read; wherever its records lie. Raises what `read_study` does."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is None:
         yield _journal_study(folder)
     else:
@@ -401,7 +460,7 @@ def opened(folder: Path) -> Iterator[optuna.Study]:
 @contextmanager
 def opened_storage(folder: Path) -> Iterator[BaseStorage]:
     """Open the storage that holds a run, to read. Raises what `read_study` does."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is None:
         yield _read_journal_of(folder)
     else:
@@ -435,7 +494,7 @@ def note_fact(folder: Path, key: str, value: Any) -> None:
     Raises:
         StoreError: If another process holds the run, or its records are damaged or cannot be reached.
     """
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     with hold(folder):
         if place is None:
             storage, _ = open_journal(folder / JOURNAL)
@@ -450,7 +509,7 @@ def note_fact(folder: Path, key: str, value: Any) -> None:
 
 def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     """Return when a run proposed its first candidate and when it last wrote, in UTC; None before the first one."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is not None:
         with reading_study(place) as study:
             return _times_in(study)
@@ -466,6 +525,14 @@ def _times_in(study: optuna.Study) -> tuple[datetime, datetime] | None:
     trials = study.get_trials(deepcopy=False)
     times = [t for trial in trials for t in (trial.datetime_start, trial.datetime_complete) if t is not None]
     return (min(times).astimezone(UTC), max(times).astimezone(UTC)) if times else None
+
+
+def _data_folders(spec: Mapping[str, Any]) -> Any:
+    return spec.get("task", {}).get("data")
+
+
+def _with_data_folders(spec: Mapping[str, Any], data: Any) -> dict[str, Any]:
+    return dict(spec) if data is None else {**spec, "task": {**spec["task"], "data": data}}
 
 
 def _direction(objective: str) -> StudyDirection:

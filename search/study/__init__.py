@@ -5,7 +5,7 @@ has it done. So a run that was stopped anywhere, by whatever, goes on from there
 """
 
 from search.study.director import Director
-from search.study.moving import foreign_trials
+from search.study.moving import foreign_trials, refuse_other_baseline
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.profile import Profile
@@ -31,6 +31,7 @@ __all__ = [
     "added_plans",
     "checkpoint_path",
     "foreign_trials",
+    "refuse_other_baseline",
     "replicate_path",
     "rules_of",
     "scalars_path",

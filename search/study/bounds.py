@@ -142,7 +142,7 @@ class Bounds:
         if left is not None and (is_cut or (unfinished and self._has_too_few_steps)):
             return "steps", f"{left:,} of search.steps {steps:,} are left, less than the next training takes"
         if not unfinished:
-            return "trials", f"{self._problem.search.trials} candidates were trained"
+            return "trials", f"search.trials of {self._problem.search.trials:,} is spent"
         if nothing_left:
             return "space", nothing_left
         return "patience", (

@@ -47,7 +47,7 @@ class Failures:
             raise error
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise StoreError(
-                f"{self._store.folder}: a worker could not write its checkpoint ({error.strerror}).\n"
+                f"{self._store.folder}: a worker could not write {error.filename or 'a file'} ({error.strerror}).\n"
                 f"  Trial {trial.number} is not to blame and stays open. Make room, then give the same command again."
             ) from error
         name, number = self._problem.name, trial.number

@@ -10,6 +10,7 @@ from search.store import RunStore
 from search.study.paths import checkpoint_path, replicate_path, scalars_path
 from search.study.problem import Problem
 from search.study.rules import Rules
+from search.tasks.identity import photographs_key
 from search.types import EvaluationError, Trial
 
 SEED_PURPOSE = 100
@@ -27,7 +28,8 @@ class CandidateJobs:
     """
 
     def __init__(self, problem: Problem, store: RunStore, rules: Rules, *, scalars: bool) -> None:
-        self._problem, self._folder, self._rules, self._scalars = problem, store.folder, rules, scalars
+        self._problem, self._store, self._folder, self._rules = problem, store, store.folder, rules
+        self._scalars, self._photographs = scalars, ""
 
     def measuring(self, trial: Trial) -> CandidateJob:
         """Return the job of measuring a candidate."""
@@ -45,6 +47,7 @@ class CandidateJobs:
             rung=rung,
             scalars=str(scalars_path(self._folder, trial.number)) if self._scalars else None,
             limit_s=self._rules.limit_s(trial, rung),
+            photographs=self._recorded_photographs(),
         )
 
     def replicating(self, trial: Trial, place: int) -> CandidateJob:
@@ -52,3 +55,9 @@ class CandidateJobs:
         job = self.training(trial, rung=len(self._problem.proxy.rungs) - 1)
         seed = proposal_seed(self._problem.search.seed, trial.number, purpose=SEED_PURPOSE + place)
         return replace(job, seed=seed, checkpoint=str(replicate_path(self._folder, trial.number, place)), scalars=None)
+
+    def _recorded_photographs(self) -> str:
+        """Return what identifies the run's photographs, which never change once they are recorded."""
+        if not self._photographs:
+            self._photographs = photographs_key(self._store.facts.get("baseline", {}).get("photographs"))
+        return self._photographs

@@ -14,9 +14,13 @@ from search.study.jobs import CandidateJobs
 from search.study.problem import Problem
 from search.study.rules import failure_kind
 from search.study.steps import Kind, Step
+from search.tasks.identity import refuse_other_photographs
+from search.tasks.leaks import seen_from_json
 from search.types import InputError, Study, Trial, TrialState, to_json
 
 log = logging.getLogger("search.study")
+
+ELSEWHERE = "start in a new folder with --out"
 
 
 class Moving:
@@ -45,13 +49,14 @@ class Moving:
         return Step(kind=Kind.REMEASURE, phase=phase, jobs=(self._jobs.measuring(foreign[0]),))
 
     def keep_baseline(self, baseline: Baseline) -> None:
-        """Keep what the run is compared with, and refuse to go on beside latencies of another machine.
+        """Keep what the run is compared with; refuse other photographs, and latencies of another machine.
 
         Raises:
             InputError: If there are such, and moving is not allowed.
         """
         for note in (*baseline.notes, *([baseline.storage] if baseline.storage else [])):
             log.info("study=%s data=%r", self._problem.name, note)
+        refuse_other_baseline(self._store.study(), baseline)
         if "baseline" not in self._store.facts:
             self._store.note("baseline", baseline.facts())
         foreign = self._foreign(self._store.index.trials, baseline.host)
@@ -64,6 +69,7 @@ class Moving:
         if foreign:
             self._store.forget("verified")
             self._store.forget("unverified")
+        self._store.accept_data_folders()
         self._host, self._moved = baseline.host, tuple(t.number for t in foreign)
 
     def is_foreign(self, trial: Trial) -> bool:
@@ -108,6 +114,19 @@ def foreign_trials(study: Study, host: str) -> list[Trial]:
     limit = study.spec.get("budget", {}).get("latency_ms", {}).get("max")
     counts = limit is not None or "latency_ms" in study.objectives
     return [t for t in study.trials if counts and _host(t) not in (None, host)]
+
+
+def refuse_other_baseline(study: Study, baseline: Baseline) -> None:
+    """Refuse to resume a run on other photographs than those it recorded.
+
+    Raises:
+        InputError: If they differ; it names what was changed, removed or added.
+    """
+    found = seen_from_json(baseline.photographs)
+    if found is not None:
+        refuse_other_photographs(
+            study.facts.get("baseline", {}).get("photographs"), found, str(study.folder), ELSEWHERE
+        )
 
 
 def _host(trial: Trial) -> str | None:

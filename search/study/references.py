@@ -14,6 +14,7 @@ from search.references.plan import ReferencePlan
 from search.store import RunStore
 from search.study.paths import reference_path
 from search.study.steps import Job, Kind, Step
+from search.tasks.identity import photographs_key
 from search.types import InputError, Measurement, Study, cost_from_json, stable_hash, to_json
 
 log = logging.getLogger("search.study")
@@ -191,6 +192,7 @@ class References:
             seed=int(stable_hash([self._seed, name]), 16) % 2**32,
             checkpoint=str(reference_path(self._store.folder, name, self._keys[name])),
             rung=rung,
+            photographs=photographs_key(self._store.facts.get("baseline", {}).get("photographs")),
         )
 
 

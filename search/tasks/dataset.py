@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from search.files import shown
 from search.tasks.degradations import Degradation, Mixed, to_levels
 from search.tasks.embedded import embedded_photos
 from search.tasks.images import Photo, load_folder
@@ -108,7 +109,7 @@ def folder_task(
     else:
         held_out, more = load_folder(validation, min_side=min_side)
         train, lines = photos, lines + more
-        refuse_leaks(train, held_out, (str(folder), str(validation)))
+        refuse_leaks(train, held_out, (shown(folder), shown(validation)))
     return _degraded_task(degradation, train, held_out, channels, seed, max_validation_px, lines)
 
 
@@ -124,8 +125,7 @@ def paired_task(
 ) -> TaskData:
     """Build a task from clean photographs and their degraded forms, given as files.
 
-    Two files are a pair when their names agree but for the suffix and an ending such as `x2` or
-    `_LRx2` (for `upscale` = 2). The clean one must have exactly `upscale` times the sides.
+    `search.tasks.matching.matched_folders` says which files are a pair.
 
     Args:
         train_clean: Folder of clean photographs to train on.
@@ -142,7 +142,7 @@ def paired_task(
     check_options(channels, upscale, max_validation_px)
     train, notes = matched_folders(train_clean, train_degraded, upscale)
     held_out, more = matched_folders(validation_clean, validation_degraded, upscale)
-    places = str(train_clean), str(validation_clean)
+    places = shown(train_clean), shown(validation_clean)
     return _given_task(train, held_out, places, upscale, channels, max_validation_px, [*notes, *more])
 
 
@@ -174,7 +174,9 @@ def layout_task(
     check_options(channels, upscale, max_validation_px)
     named = layout or recognised(root)
     if named is None:
-        raise InputError(f"{root}: shows no known layout. Name the folder that holds the photographs themselves.")
+        raise InputError(
+            f"{shown(root)}: shows no known layout. Name the folder that holds the photographs themselves."
+        )
     found = find(named, root, kind, upscale)
     if found.clean is None:
         data = _listed_task(found, root, upscale, channels, max_validation_px)
@@ -217,8 +219,10 @@ def _listed_task(found: Found, root: Path, upscale: int, channels: int, limit_px
     train, notes = read_pairs(found.train, root, upscale)
     held_out, more = read_pairs(chosen, root, upscale)
     left = len(found.held_out) - len(chosen)
-    notes += [f"{root}: {left} of the pairs held out are not used: {len(chosen)} are validated on"] if left else []
-    return _given_task(train, held_out, (str(root), str(root)), upscale, channels, limit_px, [*notes, *more])
+    notes += (
+        [f"{shown(root)}: {left} of the pairs held out are not used: {len(chosen)} are validated on"] if left else []
+    )
+    return _given_task(train, held_out, (shown(root), shown(root)), upscale, channels, limit_px, [*notes, *more])
 
 
 def _given_task(
@@ -269,7 +273,7 @@ def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]
     """Divide into (train, validation), each in order of the names."""
     if len(photos) < 2:
         raise InputError(
-            f"{folder}: one usable photograph cannot be both trained and validated on. "
+            f"{shown(folder)}: one usable photograph cannot be both trained and validated on. "
             "At least two are needed: add photographs, or name a second folder for validation."
         )
     count = min(max(round(len(photos) / _VALIDATION_SHARE), 1), _VALIDATION_MOST)
@@ -279,7 +283,7 @@ def _split(photos: list[Photo], folder: Path) -> tuple[list[Photo], list[Photo]]
 
 def _given_train(clean: Photo, degraded: Photo, channels: int) -> TrainPhoto:
     pixels, prepared = in_channels(clean.pixels, channels), in_channels(degraded.pixels, channels)
-    return TrainPhoto(clean.name, pixels, prepared, clean.digest)
+    return TrainPhoto(clean.name, pixels, prepared, clean.digest, degraded_digest=degraded.digest)
 
 
 def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limit_px: int | None) -> Pair:
@@ -288,4 +292,5 @@ def _given_pair(clean: Photo, degraded: Photo, upscale: int, channels: int, limi
     small = centre_crop(degraded.pixels, multiple=1, limit_px=small_limit)
     large = centre_crop(clean.pixels, multiple=upscale, limit_px=limit_px)
     levels = to_levels(in_channels(small, channels))
-    return Pair(clean.name, in_channels(large, channels), levels, digest=clean.digest)
+    pixels = in_channels(large, channels)
+    return Pair(clean.name, pixels, levels, digest=clean.digest, degraded_digest=degraded.digest)

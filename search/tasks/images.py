@@ -1,29 +1,40 @@
-"""Reading photographs, whatever people put into a folder, as 8-bit RGB."""
+"""Reading photographs, whatever people put into a folder, as 8-bit RGB; and which files of a folder are pictures."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from search.files import FolderWalk, is_file, is_folder, shown
 from search.types import InputError
 
 Pixels = npt.NDArray[np.uint8]
 """An image of 8-bit levels, `[h w c]`."""
 
-IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jfif", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".pnm"}
-    | {".jp2", ".avif", ".heic", ".heif", ".jxl"}
+PICTURE_SUFFIXES = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".gif", ".avif", ".heic", ".heif"}
+    | {".bmp", ".dib", ".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".jp2", ".j2k", ".jxl", ".qoi", ".pcx", ".sgi", ".dds"}
+    | {".psd", ".ico", ".icns"}
 )
-"""What counts as an image in a folder. Some need a plug-in of Pillow; without it they are reported."""
+"""What counts as a picture in a folder, for every command; a file that cannot be decoded here is reported by name."""
+
+SEVERAL_FRAMES = "several frames: the first is used"
+TURNED = "turned upright by its orientation tag"
 
 _SHOWN = 5
-"""How many names or problems a message lists before it only counts."""
+"""How many names or problems an error lists before it only counts."""
+_NAMED = 20
+"""How many left-out files a note names before it only counts."""
 
 
 class ImageProblem(InputError):
@@ -35,7 +46,7 @@ class Photo:
     """A decoded photograph. Equal pictures have equal digests, whatever their files."""
 
     name: str
-    """The file's name, suffix included."""
+    """The file's name, suffix included, as `search.files.shown` shows it: it can be written anywhere."""
     pixels: Pixels
     """`[h w 3]`, read-only."""
     digest: str
@@ -59,7 +70,7 @@ def photo_of(name: str, pixels: Pixels, notes: tuple[str, ...] = ()) -> Photo:
 
 
 def read_image(path: Path, *, min_side: int = 1) -> Photo:
-    """Read one file as 8-bit RGB: upright by its EXIF orientation, first frame only, alpha dropped.
+    """Read one file as 8-bit RGB: upright by its orientation tag, first frame only, alpha dropped.
 
     Grey images get three equal channels. 16-bit grey is scaled by 1/257 and rounded; of 16-bit colour
     Pillow keeps the high byte, which differs from rounding by one level at most.
@@ -72,55 +83,87 @@ def read_image(path: Path, *, min_side: int = 1) -> Photo:
         ImageProblem: If the file is missing, cannot be decoded, holds no 8- or 16-bit levels, or is
             smaller than `min_side`.
     """
-    if not path.is_file():
-        raise ImageProblem(f"{path}: no such file. Check the name.")
-    try:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            pixels, notes = _decode(path)
-    except ImageProblem:
-        raise
-    except Exception as error:  # on a damaged file a decoder may raise anything at all
-        cause = " ".join(str(error).replace(f"{str(path)!r}", "the file").split()) or "no reason given"
-        raise ImageProblem(
-            f"{path}: cannot be read as an image ({type(error).__name__}: {cause}). "
-            "A file must be whole and of a type that Pillow reads: replace it, or convert it to PNG."
-        ) from error
+    image, notes = open_upright(path)
+    pixels = _as_rgb(image, notes)
     height, width = pixels.shape[:2]
     if min(height, width) < min_side:
         raise ImageProblem(
-            f"{path}: {width} x {height} pixels are too few. "
+            f"{shown(path)}: {width} x {height} pixels are too few. "
             f"The shorter side must be at least {min_side}: use a larger picture."
         )
-    notes += [f"Pillow: {w.message}" for w in caught]
-    return photo_of(path.name, pixels, tuple(notes))
+    return photo_of(shown(path.name), pixels, tuple(notes))
 
 
-def _decode(path: Path) -> tuple[Pixels, list[str]]:
+def open_upright(path: Path) -> tuple[Image.Image, list[str]]:
+    """Decode a file by Pillow: its first frame, turned upright; and what was changed, in one line each.
+
+    Of 16-bit grey all bits are kept, as mode `I;16`.
+
+    Raises:
+        ImageProblem: If the file is missing, cannot be decoded, or holds no 8- or 16-bit levels.
+    """
+    if not is_file(path):
+        raise ImageProblem(f"{shown(path)}: no such file. Check the name.")
+    try:
+        with path.open("rb") as file, warnings.catch_warnings(record=True) as caught:  # by a path, TIFF wants UTF-8
+            warnings.simplefilter("always")
+            image, notes = _decode(file)
+    except Image.DecompressionBombError as error:
+        pixels = next(iter(re.findall(r"\d+", str(error))), "too many")
+        raise ImageProblem(
+            f"{shown(path)}: {pixels} pixels are too many. At most {2 * (Image.MAX_IMAGE_PIXELS or 0)} are read "
+            "at once: cut the picture into parts, or shrink it."
+        ) from error
+    except Exception as error:  # on a damaged file a decoder may raise anything at all
+        raise ImageProblem(f"{shown(path)}: {_cause(path, error)}") from error
+    if image.mode in ("I", "F"):
+        raise ImageProblem(
+            f"{shown(path)}: its levels are 32-bit numbers, whose range is not known. "
+            "Photographs must have 8 or 16 bits a channel: convert it to PNG."
+        )
+    notes += [f"Pillow: {w.message}" for w in caught if not issubclass(w.category, Image.DecompressionBombWarning)]
+    return image, notes
+
+
+def _cause(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno is not None:
+        remedy = "make it readable" if error.errno in (errno.EACCES, errno.EPERM) else "copy it again"
+        return f"cannot be opened ({error.strerror}). Each picture is read whole: {remedy}, or take it out."
+    if is_file(path) and path.stat().st_size == 0:
+        return "the file is empty. Copy it again, or take it out."
+    reason = " ".join(re.sub(r"<_io\.\w+ name=.*>", "", str(error)).split()) or "no reason given"
+    return (
+        f"cannot be read as a picture ({type(error).__name__}: {reason}). "
+        "A file must be whole and of a type that Pillow reads: replace it, or convert it to PNG."
+    )
+
+
+def _decode(file: BinaryIO) -> tuple[Image.Image, list[str]]:
     notes: list[str] = []
-    with Image.open(path) as opened:
+    with Image.open(file) as opened:
         if getattr(opened, "n_frames", 1) > 1:
-            notes.append("several frames: the first is used")
+            notes.append(SEVERAL_FRAMES)
         if opened.mode not in ("I", "I;16", "I;16L", "I;16B", "F") and ";16" in _raw_mode(opened):
             notes.append("16-bit colour: the high byte is kept")
         if opened.getexif().get(0x0112, 1) != 1:
-            notes.append("turned upright by its EXIF orientation")
+            notes.append(TURNED)
         image = ImageOps.exif_transpose(opened)
+        if opened.format == "PPM" and image.mode == "I":  # Pillow scales grey of more than 8 bits to 16
+            image = image.convert("I;16")
+    return image, notes
+
+
+def _as_rgb(image: Image.Image, notes: list[str]) -> Pixels:
     if image.mode.startswith("I;16"):
         notes.append("16-bit grey: scaled by 1/257")
         grey = np.floor(np.asarray(image).astype(np.float64) / 257 + 0.5).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2), notes
-    if image.mode in ("I", "F"):
-        raise ImageProblem(
-            f"{path}: its levels are 32-bit numbers, whose range is not known. "
-            "Photographs must have 8 or 16 bits a channel: convert it to PNG."
-        )
+        return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:
         notes.append("alpha dropped, not blended")
         image = image.convert("RGBA")
     if image.mode == "CMYK":
         notes.append("CMYK converted to RGB without a colour profile")
-    return np.asarray(image.convert("RGB")), notes
+    return np.asarray(image.convert("RGB"))
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -128,6 +171,60 @@ def _raw_mode(image: Image.Image) -> str:
     tiles = getattr(image, "tile", None) or [None]
     arguments = getattr(tiles[0], "args", "")
     return str(arguments[0]) if isinstance(arguments, tuple) and arguments else str(arguments)
+
+
+def find_pictures(
+    folder: Path, *, recursive: bool = False, leave_out: tuple[Path, ...] = ()
+) -> tuple[list[Path], list[str]]:
+    """Return the pictures of a folder in order of their names, and one line for each kind of thing that is left out.
+
+    Hidden files are left out without a line.
+
+    Args:
+        folder: Where to look.
+        recursive: Search subfolders too, each real folder once.
+        leave_out: Folders that are not entered.
+
+    Raises:
+        InputError: If the folder cannot be read.
+    """
+    walk = FolderWalk(folder, recursive, leave_out)
+    files = listed(walk)
+    others = [file for file in files if not is_picture(file)]
+    lines = [f"{shown(path)}: left out: {reason}" for path, reason in walk.skipped]
+    if walk.subfolders:
+        lines.append(f"{shown(folder)}: subfolders are not searched: {_names(walk.subfolders, folder)}")
+    if others:
+        lines.append(
+            f"{shown(folder)}: ignored {len(others)} files that are not images by their suffix: "
+            f"{_names(others, folder)}"
+        )
+    return [file for file in files if is_picture(file)], lines
+
+
+def listed(walk: FolderWalk) -> list[Path]:
+    """Return the files of a walk.
+
+    Raises:
+        InputError: If the folder cannot be read.
+    """
+    try:
+        return list(walk)
+    except OSError as error:
+        raise InputError(
+            f"{shown(walk.folder)}: the folder cannot be read ({error.strerror}). Check the path and its permissions."
+        ) from error
+
+
+def is_picture(path: Path) -> bool:
+    """Say whether a file counts as a picture, by its suffix."""
+    return path.suffix.lower() in PICTURE_SUFFIXES
+
+
+def _names(paths: Sequence[Path], folder: Path) -> str:
+    names = [shown(path.relative_to(folder)) for path in paths[:_NAMED]]
+    more = [f"… and {len(paths) - _NAMED} more"] if len(paths) > _NAMED else []
+    return ", ".join([*names, *more])
 
 
 def load_folder(folder: Path, *, min_side: int) -> tuple[list[Photo], list[str]]:
@@ -142,17 +239,13 @@ def load_folder(folder: Path, *, min_side: int) -> tuple[list[Photo], list[str]]
         duplicates (the first by name stays), files that are not images.
 
     Raises:
-        InputError: If the folder does not exist or holds no usable image.
+        InputError: If the folder does not exist, cannot be read, or holds no usable image.
     """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder. It must hold the photographs: check the path.")
-    files = sorted(f for f in folder.iterdir() if f.is_file() and not f.name.startswith("."))
-    others = [f.name for f in files if f.suffix.lower() not in IMAGE_SUFFIXES]
-    photos, lines = _read_all([f for f in files if f.suffix.lower() in IMAGE_SUFFIXES], min_side)
-    if others:
-        more = ", …" if len(others) > _SHOWN else ""
-        shown = ", ".join(others[:_SHOWN])
-        lines.append(f"{folder}: ignored {len(others)} files that are not images: {shown}{more}")
+    if not is_folder(folder):
+        raise InputError(f"{shown(folder)}: no such folder. It must hold the photographs: check the path.")
+    files, left_out = find_pictures(folder)
+    photos, lines = _read_all(files, min_side)
+    lines += left_out
     if not photos:
         raise InputError(_nothing_usable(folder, lines))
     return photos, lines
@@ -168,25 +261,25 @@ def _read_all(files: list[Path], min_side: int) -> tuple[list[Photo], list[str]]
         except ImageProblem as problem:
             lines.append(str(problem))
             continue
-        lines += [f"{file}: {note}" for note in photo.notes]
-        twin = first_names.setdefault(photo.digest, photo.name)
-        if twin == photo.name:
-            photos.append(photo)
+        lines += [f"{shown(file)}: {note}" for note in photo.notes]
+        if photo.digest in first_names:
+            lines.append(f"{shown(file)}: the same picture as {first_names[photo.digest]}; used once")
         else:
-            lines.append(f"{file}: the same picture as {twin}; used once")
+            first_names[photo.digest] = photo.name
+            photos.append(photo)
     return photos, lines
 
 
 def _nothing_usable(folder: Path, lines: list[str]) -> str:
-    shown = [f"  {line}" for line in lines[:_SHOWN]]
+    listed = [f"  {line}" for line in lines[:_SHOWN]]
     if len(lines) > _SHOWN:
-        shown.append(f"  … and {len(lines) - _SHOWN} more")
+        listed.append(f"  … and {len(lines) - _SHOWN} more")
     head = (
-        f"{folder}: no usable image. The folder itself must hold photographs "
-        f"({', '.join(sorted(IMAGE_SUFFIXES))}); subfolders are not searched: "
+        f"{shown(folder)}: no usable image. The folder itself must hold photographs "
+        f"({', '.join(sorted(PICTURE_SUFFIXES))}); subfolders are not searched: "
         "name the folder that holds them."
     )
-    return "\n".join([head, *shown])
+    return "\n".join([head, *listed])
 
 
 def densest_square(weights: npt.NDArray[np.float64], side: int, multiple: int) -> tuple[int, int]:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from search.tasks.images import IMAGE_SUFFIXES
+from search.files import FolderWalk, is_file, is_folder, shown
+from search.tasks.images import find_pictures, listed
 from search.types import InputError
 
 _HELD_OUT_SHARE = 5
@@ -60,7 +61,7 @@ class Found:
 
 def recognised(root: Path) -> str | None:
     """Return the layout that a folder has or begins to have; None where it holds images itself, or shows no sign."""
-    if not root.is_dir() or _images(root):
+    if not is_folder(root) or _images(root):
         return None
     return next((name for name, layout in LAYOUTS.items() if layout.shows(root)), None)
 
@@ -77,12 +78,12 @@ def find(layout: str, root: Path, kind: str, upscale: int) -> Found:
     Raises:
         InputError: If the folder does not have the layout, with all that is missing, or the task does not fit it.
     """
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder. It must hold the data set {layout}: check the path.")
+    if not is_folder(root):
+        raise InputError(f"{shown(root)}: no such folder. It must hold the data set {layout}: check the path.")
     kinds = LAYOUTS[layout].kinds
     if kinds and kind not in kinds:
         raise InputError(
-            f"{root}: the data set {layout} holds pairs for {' and '.join(kinds)}, the task is {kind}. "
+            f"{shown(root)}: the data set {layout} holds pairs for {' and '.join(kinds)}, the task is {kind}. "
             "Choose that kind, or name one of its folders of clean photographs: data: {train: …, validation: …}."
         )
     return LAYOUTS[layout].find(root, upscale)
@@ -91,14 +92,16 @@ def find(layout: str, root: Path, kind: str, upscale: int) -> Found:
 def _div2k(root: Path, upscale: int) -> Found:
     clean = root / "DIV2K_train_HR", root / "DIV2K_valid_HR"
     small = tuple(root / f"DIV2K_{part}_LR_bicubic" / f"X{upscale}" for part in ("train", "valid"))
-    given = upscale > 1 and any(folder.is_dir() for folder in small)
+    given = upscale > 1 and any(is_folder(folder) for folder in small)
     _refuse_gaps("div2k", root, [f for f in (*clean, *(small if given else ())) if not _images(f)], "with images")
     counts = [len(_images(folder)) for folder in clean]
-    notes = [f"{root}: recognised as DIV2K: {counts[0]} to train on, {counts[1]} to validate on"]
+    notes = [f"{shown(root)}: recognised as DIV2K: {counts[0]} to train on, {counts[1]} to validate on"]
     if given:
-        notes.append(f"{root}: degraded forms are the files of {small[0].parent.name}/X{upscale} and its twin")
+        notes.append(f"{shown(root)}: degraded forms are the files of {small[0].parent.name}/X{upscale} and its twin")
     elif upscale > 1:
-        notes.append(f"{root}: no DIV2K_train_LR_bicubic/X{upscale}: degraded forms are made here, as MATLAB does")
+        notes.append(
+            f"{shown(root)}: no DIV2K_train_LR_bicubic/X{upscale}: degraded forms are made here, as MATLAB does"
+        )
     return Found(
         layout="div2k",
         folders=(*clean, *(small if given else ())),
@@ -113,7 +116,7 @@ def _gopro(root: Path, upscale: int) -> Found:
     folders = [sequence / part for sequence in sequences for part in ("sharp", "blur")]
     missing = [folder for folder in folders if not _images(folder)]
     _refuse_gaps("gopro", root, missing or ([] if sequences else [root / "train" / "SEQUENCE"]), "with images")
-    groups = {s.name: [_pair(root, f, s / "blur" / f.name) for f in _images(s / "sharp")] for s in sequences}
+    groups = {shown(s.name): [_pair(root, f, s / "blur" / f.name) for f in _images(s / "sharp")] for s in sequences}
     _refuse_gaps("gopro", root, _without_file(groups), "")
     return _split("gopro", "GoPro", root, groups, folders, "sequence")
 
@@ -126,7 +129,7 @@ def _sidd(root: Path, upscale: int) -> Found:
     for instance in instances:
         files = [file for file in _images(instance) if "GT_SRGB" in file.name.upper()]
         pairs = [_pair(root, file, file.with_name(file.name.replace("GT_SRGB", "NOISY_SRGB"))) for file in files]
-        groups.setdefault(_scene(instance.name), []).extend(pairs)
+        groups.setdefault(_scene(shown(instance.name)), []).extend(pairs)
         empty += [] if pairs else [instance / "*_GT_SRGB_*"]
     _refuse_gaps("sidd", root, [*empty, *_without_file(groups)], "")
     return _split("sidd", "SIDD", root, groups, instances, "scene")
@@ -144,30 +147,31 @@ def _split(
     """Hold out a fifth of the groups (at least one): those with the smallest digest of their name."""
     if len(groups) < 2:
         raise InputError(
-            f"{root}: one {noun} ({', '.join(groups)}) cannot be both trained and validated on. "
+            f"{shown(root)}: one {noun} ({', '.join(groups)}) cannot be both trained and validated on. "
             f"The layout {layout} holds whole {noun}s out: add another, or name the folders: data: {{train: …, …}}."
         )
     count = max(round(len(groups) / _HELD_OUT_SHARE), 1)
     held_out = sorted(groups, key=lambda name: hashlib.blake2b(name.encode()).digest())[:count]
     train = tuple(pair for name, pairs in groups.items() if name not in held_out for pair in pairs)
     rest = tuple(pair for name in sorted(held_out) for pair in groups[name])
-    shown = ", ".join(sorted(held_out)[:_SHOWN]) + (", …" if count > _SHOWN else "")
-    note = f"{root}: recognised as {title}: {len(train)} pairs to train on, {len(rest)} of {noun} {shown} held out"
+    names = ", ".join(sorted(held_out)[:_SHOWN]) + (", …" if count > _SHOWN else "")
+    found = f"{len(train)} pairs to train on, {len(rest)} of {noun} {names} held out"
+    note = f"{shown(root)}: recognised as {title}: {found}"
     return Found(layout=layout, folders=tuple(folders), notes=(note,), train=train, held_out=rest)
 
 
 def _refuse_gaps(layout: str, root: Path, missing: Sequence[Path], what: str) -> None:
     if not missing:
         return
-    shown = [f"  {path.relative_to(root)}" for path in missing[:_SHOWN]]
-    shown += [f"  … and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
+    lines = [f"  {shown(path.relative_to(root))}" for path in missing[:_SHOWN]]
+    lines += [f"  … and {len(missing) - _SHOWN} more"] if len(missing) > _SHOWN else []
     wanted = f" {what}" if what else ""
     remedy = "Add what is missing, or name the folders: data: {train: …, validation: …}."
     raise InputError(
         "\n".join(
             [
-                f"{root}: has the layout {layout} in part; missing{wanted}:",
-                *shown,
+                f"{shown(root)}: has the layout {layout} in part; missing{wanted}:",
+                *lines,
                 f"  {LAYOUTS[layout].rule} {remedy}",
             ]
         )
@@ -175,24 +179,23 @@ def _refuse_gaps(layout: str, root: Path, missing: Sequence[Path], what: str) ->
 
 
 def _without_file(groups: Mapping[str, Iterable[FilePair]]) -> list[Path]:
-    return [pair.degraded for pairs in groups.values() for pair in pairs if not pair.degraded.is_file()]
+    return [pair.degraded for pairs in groups.values() for pair in pairs if not is_file(pair.degraded)]
 
 
 def _pair(root: Path, clean: Path, degraded: Path) -> FilePair:
-    return FilePair(clean.relative_to(root).as_posix(), clean, degraded)
+    return FilePair(shown(clean.relative_to(root)), clean, degraded)
 
 
 def _images(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    files = (f for f in folder.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith("."))
-    return sorted(f for f in files if f.is_file())
+    return find_pictures(folder)[0] if is_folder(folder) else []
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
+    if not is_folder(folder):
         return []
-    return sorted(f for f in folder.iterdir() if f.is_dir() and not f.name.startswith("."))
+    walk = FolderWalk(folder)
+    listed(walk)
+    return walk.subfolders
 
 
 def _shows_div2k(root: Path) -> bool:
@@ -200,7 +203,7 @@ def _shows_div2k(root: Path) -> bool:
 
 
 def _shows_gopro(root: Path) -> bool:
-    return any((sequence / part).is_dir() for sequence in _subfolders(root / "train") for part in ("blur", "sharp"))
+    return any(is_folder(sequence / part) for sequence in _subfolders(root / "train") for part in ("blur", "sharp"))
 
 
 def _shows_sidd(root: Path) -> bool:

@@ -25,15 +25,18 @@ class Seen(NamedTuple):
     """Selected by."""
     complete: bool = True
     """False where something that it has seen was not recorded: it goes on from a network without a record."""
+    degraded: Mapping[str, str] | None = None
+    """Digests of degraded forms that were given as files, by the clean photograph's; None where not recorded."""
 
     def and_also(self, other: Seen) -> Seen:
-        """Return what was seen in both."""
+        """Return what was seen in both; degraded forms are left out."""
         train, validation = ({**a, **b} for a, b in zip(self[:2], other[:2], strict=True))
         return Seen(train, validation, self.complete and other.complete)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values, for facts and cards."""
-        return {"train": dict(self.train), "validation": dict(self.validation), "complete": self.complete}
+        whole = {"train": dict(self.train), "validation": dict(self.validation), "complete": self.complete}
+        return whole if self.degraded is None else {**whole, "degraded": dict(self.degraded)}
 
 
 NOTHING = Seen({}, {})
@@ -43,15 +46,22 @@ UNKNOWN = Seen({}, {}, complete=False)
 def seen_in(data: TaskData) -> Seen:
     """Return what a network sees that is trained and validated on a task."""
     train = {photo.digest: photo.name for photo in data.train}
-    return Seen(train, {pair.digest: pair.photo or pair.name for pair in data.validation})
+    validation = {pair.digest: pair.photo or pair.name for pair in data.validation}
+    degraded = {p.digest: p.degraded_digest for p in (*data.train, *data.validation) if p.degraded_digest}
+    return Seen(train, validation, degraded=degraded)
 
 
 def seen_from_json(record: Any) -> Seen | None:
     """Read back what `Seen.to_json` gave; None where it is something else, or nothing was recorded."""
     if not isinstance(record, Mapping) or not all(isinstance(record.get(k), Mapping) for k in ("train", "validation")):
         return None
-    names = ({str(k): str(v) for k, v in record[key].items()} for key in ("train", "validation"))
-    return Seen(*names, complete=record.get("complete") is True)
+    names = [{str(k): str(v) for k, v in record[key].items()} for key in ("train", "validation")]
+    degraded = record.get("degraded")
+    return Seen(
+        *names,
+        complete=record.get("complete") is True,
+        degraded={str(k): str(v) for k, v in degraded.items()} if isinstance(degraded, Mapping) else None,
+    )
 
 
 def refuse_leaks(train: Sequence[Photo], validation: Sequence[Photo], places: tuple[str, str]) -> None:
@@ -74,7 +84,7 @@ def refuse_leaks(train: Sequence[Photo], validation: Sequence[Photo], places: tu
     if pairs:
         raise InputError(
             f"{len(pairs)} of {len(train)} training photographs are validated on as well:\n"
-            f"{_listed(pairs)}\n"
+            f"{listed(pairs)}\n"
             "  What is trained on tells nothing about other pictures: take these files out of one of the two folders."
         )
 
@@ -89,7 +99,7 @@ def refuse_trained_on(photographs: Mapping[str, str], start: Seen, name: str) ->
     if pairs:
         raise InputError(
             f"{len(pairs)} of {len(photographs)} validation photographs are among those that {name} was trained on:\n"
-            f"{_listed(pairs)}\n"
+            f"{listed(pairs)}\n"
             "  Their PSNR would flatter it: validate on others, or move them from task.data.validation to train."
         )
 
@@ -118,12 +128,13 @@ def refuse_seen(name: str, lines: Sequence[str], count: int) -> None:
     """
     if lines:
         raise InputError(
-            f"{name} has seen {len(lines)} of these {count} photographs:\n{_listed(lines)}\n"
+            f"{name} has seen {len(lines)} of these {count} photographs:\n{listed(lines)}\n"
             "  A test on them says nothing about other pictures: take them out of --data, or score them all the same "
             "with --seen, which the output then says."
         )
 
 
-def _listed(lines: Sequence[str]) -> str:
+def listed(lines: Sequence[str]) -> str:
+    """Return up to five lines, indented, and how many more there are."""
     more = [f"  … and {len(lines) - _SHOWN} more"] if len(lines) > _SHOWN else []
     return "\n".join([*(f"  {line}" for line in lines[:_SHOWN]), *more])

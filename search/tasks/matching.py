@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from search.files import shown
 from search.tasks.images import ImageProblem, Photo, load_folder, read_image
 from search.tasks.layouts import FilePair
-from search.tasks.pairs import min_side_px
+from search.tasks.pairs import centre_crop, min_side_px
 from search.types import InputError
 
 _SHOWN = 5
@@ -21,7 +22,10 @@ PhotoPair = tuple[Photo, Photo]
 def matched_folders(clean_folder: Path, degraded_folder: Path, upscale: int) -> tuple[list[PhotoPair], list[str]]:
     """Read two folders and return their pairs, with one line for each thing that was left out.
 
-    Two files are a pair when their names agree but for the suffix and an ending such as `x2` or `_LRx2`.
+    Two files are a pair when their names agree but for the suffix and the usual endings of super-resolution data sets:
+    `x2`, `_LRx2`, `_LR2`, `_LRBI_x2`, `_LR`, `_HR`, `_GT`, `_LQ`, `_HQ`, `_x1` (for `upscale` = 2). Where the clean
+    sides are no multiple of `upscale`, and the degraded ones are their quotients rounded down, the clean photograph is
+    cropped below and at the right.
 
     Args:
         clean_folder: Clean photographs.
@@ -38,15 +42,15 @@ def matched_folders(clean_folder: Path, degraded_folder: Path, upscale: int) -> 
     originals, more_doubles = _by_key(clean, upscale, clean_folder)
     lines += [*doubles, *more_doubles]
     pairs = [(originals[key], partners[key]) for key in originals if key in partners]
-    lines += [f"{clean_folder / originals[k].name}: no degraded form" for k in originals if k not in partners]
-    lines += [f"{degraded_folder / partners[k].name}: no clean form" for k in partners if k not in originals]
+    lines += [f"{shown(clean_folder)}/{originals[k].name}: no degraded form" for k in originals if k not in partners]
+    lines += [f"{shown(degraded_folder)}/{partners[k].name}: no clean form" for k in partners if k not in originals]
     fitting = _fitting(pairs, upscale, lines)
     if not fitting:
-        shown = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+        listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
         raise InputError(
-            f"{clean_folder} and {degraded_folder} hold no pair. The names must agree but for an ending such "
-            f"as x{upscale}, and the clean sides must be {upscale} times the degraded ones: "
-            f"rename the files, or check upscale.\n{shown}"
+            f"{shown(clean_folder)} and {shown(degraded_folder)} hold no pair. The names must agree but for an ending "
+            f"such as x{upscale}, _LR or _HR, and the clean sides must be {upscale} times the degraded ones: "
+            f"rename the files, or check upscale.\n{listed}"
         )
     return fitting, lines
 
@@ -72,27 +76,38 @@ def read_pairs(files: Sequence[FilePair], root: Path, upscale: int) -> tuple[lis
         except ImageProblem as problem:
             lines.append(str(problem))
             continue
-        lines += [f"{root / entry.name}: {note}" for note in (*clean.notes, *degraded.notes)]
+        lines += [f"{shown(root)}/{entry.name}: {note}" for note in (*clean.notes, *degraded.notes)]
         twin = names.setdefault(clean.digest, entry.name)
         if twin == entry.name:
             pairs.append((dataclasses.replace(clean, name=entry.name), degraded))
         else:
-            lines.append(f"{root / entry.name}: the same picture as {twin}; used once")
+            lines.append(f"{shown(root)}/{entry.name}: the same picture as {twin}; used once")
     fitting = _fitting(pairs, upscale, lines)
     if not fitting:
-        shown = "\n".join(f"  {line}" for line in lines[:_SHOWN])
+        listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
         raise InputError(
-            f"{root}: none of {len(files)} pairs can be used. Clean sides must be {upscale} times the degraded ones, "
-            f"and both files readable: copy them again, or check upscale.\n{shown}"
+            f"{shown(root)}: none of {len(files)} pairs can be used. Clean sides must be {upscale} times the degraded "
+            f"ones, and both files readable: copy them again, or check upscale.\n{listed}"
         )
     return fitting, lines
 
 
 def _fitting(pairs: Sequence[PhotoPair], upscale: int, lines: list[str]) -> list[PhotoPair]:
-    """Return the pairs whose sizes fit; of the others a line is added."""
-    faults = [_size_fault(clean, degraded, upscale) for clean, degraded in pairs]
-    lines += [fault for fault in faults if fault]
-    return [pair for pair, fault in zip(pairs, faults, strict=True) if not fault]
+    """Return the pairs whose sizes fit, clean ones cropped to a multiple; add lines on what was cropped or left out."""
+    fitting: list[PhotoPair] = []
+    for clean, degraded in pairs:
+        (height, width), (small_h, small_w) = clean.pixels.shape[:2], degraded.pixels.shape[:2]
+        sizes = f"{width} x {height} px is not {upscale} times the {small_w} x {small_h} px of {degraded.name}"
+        if (height // upscale, width // upscale) != (small_h, small_w):
+            lines.append(f"{clean.name}: {sizes}; left out")
+            continue
+        if (height, width) != (small_h * upscale, small_w * upscale):
+            lines.append(f"{clean.name}: {sizes}; cropped to {small_w * upscale} x {small_h * upscale} px")
+            cropped = centre_crop(clean.pixels, multiple=upscale)
+            cropped.setflags(write=False)
+            clean = dataclasses.replace(clean, pixels=cropped)
+        fitting.append((clean, degraded))
+    return fitting
 
 
 def _by_key(photos: list[Photo], upscale: int, folder: Path) -> tuple[dict[str, Photo], list[str]]:
@@ -102,20 +117,15 @@ def _by_key(photos: list[Photo], upscale: int, folder: Path) -> tuple[dict[str, 
     for photo in photos:
         first = named.setdefault(_pair_key(photo.name, upscale), photo)
         if first is not photo:
-            lines.append(f"{folder / photo.name}: would be a pair of the same picture as {first.name}; left out")
+            lines.append(f"{shown(folder)}/{photo.name}: would be a pair of the same picture as {first.name}; left out")
     return named, lines
 
 
 def _pair_key(name: str, upscale: int) -> str:
     stem = Path(name).stem
-    return re.sub(rf"[_-]?(LR|HR)?[_-]?x{upscale}$", "", stem, flags=re.IGNORECASE) or stem
-
-
-def _size_fault(clean: Photo, degraded: Photo, upscale: int) -> str:
-    (height, width), (small_h, small_w) = clean.pixels.shape[:2], degraded.pixels.shape[:2]
-    if (height, width) == (small_h * upscale, small_w * upscale):
-        return ""
-    return (
-        f"{clean.name}: {width} x {height} px is not {upscale} times the {small_w} x {small_h} px "
-        f"of {degraded.name}; left out"
+    endings = (
+        rf"[_-]?(LR|HR)?[_-]?x{upscale}",
+        rf"[_-](LR|HR|GT|LQ|HQ)(BI|BD|DN)?([_-]?x?({upscale}|1))?",
+        r"[_-]x1",
     )
+    return re.sub(rf"({'|'.join(endings)})$", "", stem, flags=re.IGNORECASE) or stem

@@ -30,6 +30,8 @@ class TrainPhoto:
     """Digest of the photograph as read, before any cropping."""
     label: int | None = None
     """Which of a mixed task's degradations it has: an index into `TaskData.labels`."""
+    degraded_digest: str = ""
+    """Digest of its degraded form as read, where that was given as a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Pair:
     """The photograph's file, where `name` says more than that."""
     skill: int | None = None
     """The expert that should undo its degradation: an index into `search.tasks.members.SKILLS`."""
+    degraded_digest: str = ""
+    """Digest of its degraded form as read, where that was given as a file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

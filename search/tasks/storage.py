@@ -35,7 +35,7 @@ MAX_AGE_DAYS = 30
 MAX_GIB = 20.0
 """Entries may take as much together; the least recently used go first."""
 
-_SCHEMA = 1
+_SCHEMA = 2
 _INDEX = "index.json"
 _ARRAYS = {"pixels.npy": np.dtype(np.uint8), "levels.npy": np.dtype(np.float32)}
 _CHUNK = 1 << 22
@@ -118,9 +118,15 @@ def _write(entry: Path, data: TaskData) -> None:
             "upscale": data.upscale,
             "channels": data.channels,
             "notes": list(data.notes),
-            "train": [[p.name, p.digest, p.label, pixels.add(p.clean), pixels.add(p.prepared)] for p in data.train],
+            "train": [
+                [p.name, p.digest, p.label, p.degraded_digest, pixels.add(p.clean), pixels.add(p.prepared)]
+                for p in data.train
+            ],
             "validation": [
-                [p.name, p.digest, p.label, p.skill, p.photo, pixels.add(p.clean), levels.add(p.degraded)]
+                [
+                    *(p.name, p.digest, p.label, p.skill, p.photo, p.degraded_digest),
+                    *(pixels.add(p.clean), levels.add(p.degraded)),
+                ]
                 for p in data.validation
             ],
         }
@@ -240,12 +246,12 @@ def _mapped(entry: Path, index: Any, degradation: Degradation | Mixed) -> TaskDa
         return seen[name]
 
     train = tuple(
-        TrainPhoto(name, part(pixels, clean), part(pixels, prepared), digest, label)
-        for name, digest, label, clean, prepared in index["train"]
+        TrainPhoto(name, part(pixels, clean), part(pixels, prepared), digest, label, degraded_digest)
+        for name, digest, label, degraded_digest, clean, prepared in index["train"]
     )
     validation = tuple(
-        Pair(name, part(pixels, clean), part(levels, degraded), label, digest, photo, skill)
-        for name, digest, label, skill, photo, clean, degraded in index["validation"]
+        Pair(name, part(pixels, clean), part(levels, degraded), label, digest, photo, skill, degraded_digest)
+        for name, digest, label, skill, photo, degraded_digest, clean, degraded in index["validation"]
     )
     size = sum((entry / name).stat().st_size for name in _ARRAYS)
     return TaskData(

@@ -120,6 +120,12 @@ def start_from_trial(run_folder: Path, number: int) -> Start:
     )
 
 
+def recorded_photographs(folder: Path) -> Any:
+    """Return what the card of a preset folder records of photographs; None where there is no such record."""
+    card = folder / PRESET_FILE
+    return _card(card).get("photographs") if card.is_file() else None
+
+
 def counted_costs(config: HFIRConfig) -> Cost:
     """Return the costs of a network that need no measuring."""
     counts = count_parameters(config)

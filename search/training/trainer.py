@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ from search.evaluation.evaluator import task_data
 from search.evaluation.proxy import validate
 from search.evaluation.quality import mean_quality
 from search.store import hold
+from search.tasks.identity import refuse_other_photographs
 from search.tasks.leaks import refuse_trained_on, seen_in
 from search.tasks.patches import Batch, PatchSampler
 from search.training.average import WeightAverage
@@ -47,7 +48,7 @@ from search.training.pace import Pace
 from search.training.plan import GanPlan, differences
 from search.training.recipe import Recipe
 from search.training.stages import GanStage, PixelStage, Stage, run_network
-from search.training.start import Start, weights_digest
+from search.training.start import Start, recorded_photographs, weights_digest
 from search.training.stopping import StopRequest, stop_requests
 from search.types import InputError
 
@@ -169,6 +170,10 @@ class FullTraining:
                 "choose it, or set routing_supervision to 0."
             )
         self._patches = PatchSampler(self._data, self.plan.patch_px, self.plan.batch, self.plan.seed)
+        self._data_notes = (*self._data.notes, *self._patches.notes)
+        if fabric.is_global_zero:
+            for note in self._data_notes:
+                log.info("data: %s", note)
         model = start.build(recipe.task, self.plan.seed)
         self._identity = {
             "recipe": self.plan.to_dict(),
@@ -186,7 +191,7 @@ class FullTraining:
         self.history: list[Validation] = []
         self.best: Validation | None = None
         self._pace = Pace()
-        self._take_up()
+        self._take_up(start)
         self._cards = CardWriter(start, recipe, self._data, model.config)
 
     def run(self, stop: StopRequest, deadline: float | None) -> Outcome:
@@ -294,9 +299,9 @@ class FullTraining:
         """Write the history, and the preset: the best by PSNR, and of the GAN stage (no matter of PSNR) the last."""
         if self.best is None or row.psnr_db > self.best.psnr_db:
             self.best = row
-            write_preset(self.folder / BEST_FOLDER, deployed, self._cards.card(row, self.history, BEST))
+            write_preset(self.folder / BEST_FOLDER, deployed, self._card(row, BEST))
         if row.stage == "gan":
-            write_preset(self.folder / GAN_FOLDER, deployed, self._cards.card(row, self.history, LAST))
+            write_preset(self.folder / GAN_FOLDER, deployed, self._card(row, LAST))
         write_history(self.folder, self.history)
         log.info(
             "step=%d/%d stage=%s psnr_db=%.3f ssim=%.4f best_psnr_db=%.3f loss=%s lr=%.2e images_per_s=%s",
@@ -311,6 +316,9 @@ class FullTraining:
             "none" if row.images_per_s is None else f"{row.images_per_s:.1f}",
         )
 
+    def _card(self, row: Validation, chosen: str) -> dict[str, Any]:
+        return {**self._cards.card(row, self.history, chosen), "data_notes": list(self._data_notes)}
+
     def _deployed(self) -> HydraFusionIR:
         with torch.random.fork_rng(devices=[]):
             averaged = build_model(self.model.config).to(self.fabric.device)
@@ -323,6 +331,7 @@ class FullTraining:
             return
         state = {
             "identity": self._identity,
+            "photographs": seen_in(self._data).to_json(),
             "step": self.step,
             "elapsed_s": self.elapsed_s,
             "model": self.model.state_dict(),
@@ -334,20 +343,26 @@ class FullTraining:
         }
         write_checkpoint(self.folder, state)
 
-    def _take_up(self) -> None:
+    def _take_up(self, start: Start) -> None:
         """Go on from the folder's checkpoint, if it has one that fits."""
         saved = read_checkpoint(self.folder, self.fabric.device)
         if saved is None:
             if self.fabric.is_global_zero:
                 write_yaml(self.folder / RECIPE_FILE, self._identity["recipe"])
             return
-        changed = differences(saved["identity"], self._identity)
+        recorded = saved.get("photographs")
+        changed = differences(_comparable(saved["identity"], recorded), _comparable(self._identity, recorded))
         if changed:
             raise InputError(
                 f"{self.folder} holds a training of another kind: {'; '.join(changed)}.\n"
                 "  A training goes on under the recipe, task and start that it began with. "
                 "Give another folder with --out; best/ of this one can be started from."
             )
+        found = seen_in(self._data)
+        if recorded is None:  # an earlier version wrote the checkpoint: its card records what the start saw, too
+            recorded, found = recorded_photographs(self.folder / BEST_FOLDER), start.seen.and_also(found)
+        remedy = "train in a new folder with --out; best/ of this one can be started from"
+        refuse_other_photographs(recorded, found, str(self.folder), remedy)
         self.step, self.elapsed_s = saved["step"], saved["elapsed_s"]
         self.model.load_state_dict(saved["model"])
         self.average.resume(saved["average"])
@@ -399,6 +414,13 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
 def _seed(*numbers: int) -> int:
     """Return a seed for torch that is a function of some numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def _comparable(identity: Mapping[str, Any], photographs: Any) -> Mapping[str, Any]:
+    """Return what must be the same to resume: where the content of the photographs is recorded, not their folders."""
+    if photographs is None:
+        return identity
+    return {**identity, "task": {key: value for key, value in identity["task"].items() if key != "folders"}}
 
 
 def _plain(value: Any) -> Any:

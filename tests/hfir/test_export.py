@@ -80,6 +80,7 @@ def session_of(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(session.run(["output"], {"input": x.numpy()})[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", single_options())
 def test_every_single_option_exports_to_onnx(built, tmp_path: Path, option: str):
     exported = export_model(built(single_options()[option], stirred=STIRRED), tmp_path, format="onnx", name="one")
@@ -94,7 +95,6 @@ def test_every_option_is_among_the_single_ones():
         assert all(f'"{name}"' in together for name in parts), slot
 
 
-@pytest.mark.slow
 def test_parts_work_together_and_every_expert_is_checked(onnx_file: Exported):
     assert onnx_file.path.name == "2x_All_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op18.onnx"
     assert len(onnx_file.checks) == 3
@@ -102,8 +102,7 @@ def test_parts_work_together_and_every_expert_is_checked(onnx_file: Exported):
     assert all(check.max_difference < TOLERANCE for check in (*onnx_file.checks, *onnx_file.expert_checks))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("size", [(1, 1), (5, 9), (16, 7), (33, 40), (96, 130)])
+@pytest.mark.parametrize("size", [(1, 1), (16, 7), (33, 40)])
 def test_the_onnx_file_takes_any_size_also_below_a_window(built, image, onnx_file: Exported, size):
     x = image(1, 3, *size)
     with torch.no_grad():
@@ -111,7 +110,6 @@ def test_the_onnx_file_takes_any_size_also_below_a_window(built, image, onnx_fil
     torch.testing.assert_close(session_of(onnx_file.path)(x), expected, rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.slow
 def test_the_onnx_file_says_what_it_is(built, onnx_file: Exported):
     import onnx
 
@@ -127,7 +125,6 @@ def test_the_onnx_file_says_what_it_is(built, onnx_file: Exported):
     assert [v.name for v in proto.graph.output] == ["output"]
 
 
-@pytest.mark.slow
 def test_the_onnx_file_tells_nothing_of_the_machine(onnx_file: Exported):
     assert str(Path(exporting.__file__).parent).encode() not in onnx_file.path.read_bytes()
     assert b"stack_trace" not in onnx_file.path.read_bytes()
@@ -246,6 +243,15 @@ def test_a_file_that_computes_something_else_is_not_kept(built, tmp_path: Path, 
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("wrong", range(3))
+def test_one_size_that_comes_out_as_no_number_is_enough_to_refuse(wrong: int):
+    checks = [exporting.Check(*size, 0.0) for size in CHECK_SIZES]
+    exporting._refuse_difference(Path("a.onnx"), tuple(checks), TOLERANCE)
+    checks[wrong] = dataclasses.replace(checks[wrong], max_difference=float("nan"))
+    with pytest.raises(ExportError, match="differs from the network by up to nan"):
+        exporting._refuse_difference(Path("a.onnx"), tuple(checks), TOLERANCE)
+
+
 def test_a_failed_export_keeps_the_file_that_was_there(built, tmp_path: Path, lying):
     path = tmp_path / file_name(SMALL, "a", format="onnx")
     path.write_bytes(b"the older one")
@@ -270,6 +276,15 @@ def test_a_file_with_a_frozen_expert_would_be_noticed(built):
     sizes, experts = exporting._compared(network, lambda overrides: network, fp16=False)
     assert all(check.max_difference == 0 for check in sizes)
     assert sum(check.max_difference > TOLERANCE for check in experts) >= 3
+
+
+@pytest.mark.parametrize("expert", range(4))
+def test_a_pushed_router_sends_every_image_to_one_expert_and_the_next(built, image, expert: int):
+    experts = MoEConfig(num_experts=4, top_k=2, stages=("enc1", "mid"))
+    network = deploy_form(built(dataclasses.replace(SMALL, experts=experts), stirred=0.3))
+    network.load_state_dict(network.state_dict() | exporting._pushed_biases(network, expert))
+    _, routings = network.forward_with_routing(image(3, 3, 9, 9))
+    assert {frozenset(row) for r in routings for row in r.chosen.tolist()} == {frozenset({expert, (expert + 1) % 4})}
 
 
 def test_experts_are_left_out_where_their_routers_share_a_tensor(built):

@@ -33,6 +33,7 @@ from search.types import InputSize
 
 EFFICIENT = load_experiment("efficient")
 SMALL = InputSize(width=48, height=32)
+TINY_INPUT = InputSize(width=24, height=16)
 
 PLAIN = HFIRConfig(width=8, encoder_blocks=(2,))
 DEEP = HFIRConfig(width=8, encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1, 1), mixer=LargeKernelConfig(), upscale=4)
@@ -190,25 +191,20 @@ def test_the_deploy_form_is_fused_still_and_repeatable():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_peak_memory_is_the_same_every_time(name: str):
-    model = deploy_form(CONFIGS[name])
-    assert len({peak_memory_mib(model, SMALL) for _ in range(3)}) == 1
-
-
-@pytest.mark.parametrize("name", CONFIGS)
-def test_peak_memory_holds_at_least_weights_input_and_output(name: str):
+def test_peak_memory_is_the_same_every_time_and_holds_weights_input_and_output(name: str):
     config = CONFIGS[name]
     model = deploy_form(config)
-    pixels = SMALL.width * SMALL.height * config.in_channels
+    peak = peak_memory_mib(model, TINY_INPUT)
+    assert peak_memory_mib(model, TINY_INPUT) == peak
+    pixels = TINY_INPUT.width * TINY_INPUT.height * config.in_channels
     weights = sum(p.numel() for p in model.parameters())
-    held = 4 * (weights + pixels + pixels * config.upscale**2) / MIB
-    assert peak_memory_mib(model, SMALL) >= held
+    assert peak >= 4 * (weights + pixels + pixels * config.upscale**2) / MIB
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", ["plain", "everything"])
 def test_peak_memory_grows_with_the_image(name: str):
     model = deploy_form(CONFIGS[name])
-    sizes = [InputSize(width=side, height=side) for side in (16, 32, 64, 128)]
+    sizes = [InputSize(width=side, height=side) for side in (8, 24, 64)]
     peaks = [peak_memory_mib(model, at) for at in sizes]
     assert peaks == sorted(set(peaks))
 

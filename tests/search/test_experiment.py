@@ -272,11 +272,16 @@ def test_the_identity_stays_where_the_meaning_of_a_trial_does(base, assignment):
         "proxy.loss=l1",
         "task.sigma=16",
         "task.channels=1",
-        "task.data=embedded",
     ],
 )
 def test_the_identity_changes_with_all_that_a_trial_depends_on(base, assignment):
     assert load_experiment(base, [assignment]).identity != load_experiment(base).identity
+
+
+def test_the_folder_of_the_photographs_is_part_of_the_earlier_identity_only(base):
+    here, there = load_experiment(base), load_experiment(base, ["task.data=embedded"])
+    assert there.identity == here.identity
+    assert there.earlier_identity != here.earlier_identity
 
 
 def test_the_order_of_keys_does_not_matter_to_the_identity(base):

@@ -1,6 +1,7 @@
 """Wrong experiment files: each has one fault, and each is told in two lines that a person can act on."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -289,7 +290,7 @@ EXPECTED = (
         "execution.storage_path: shared/ray is not possible.",
         "an absolute folder or a URL",
     ),
-    ("gpu-and-a-half", 4, "execution.gpus_per_trial: 1.5 is not possible.", "Above 1 it is a whole number"),
+    ("two-gpus", 4, "execution.gpus_per_trial: 2 is too large.", "A training uses one GPU at most"),
     ("no-workers", 4, "execution.workers: 0 is too small.", "a number, 1..1024, or auto"),
     ("unknown-workers", 4, 'execution.workers: "all" is not a whole number.', "a number, 1..1024, or auto"),
     ("classes-fall", 4, "deploy.classes_ms: [30, 10] does not rise.", "Write latencies in rising order, each once."),
@@ -482,3 +483,9 @@ def fault_of(file):
     except SpecError as error:
         return error
     return None
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused_with_a_way_on():
+    folder = json.dumps(os.fsdecode(b"ph\xdftos"))
+    with pytest.raises(SpecError, match=r"is not UTF-8\.\n.*name it through a link"):
+        load_experiment("efficient", [f"task.data={folder}"])

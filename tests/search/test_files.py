@@ -1,10 +1,12 @@
 import errno
+import inspect
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from search.files import FolderWalk, replace_file, shown
+from search.files import FolderWalk, is_file, is_folder, replace_file, shown
 
 NOT_UTF8 = os.fsdecode(b"Stra\xdfe.png")
 
@@ -110,3 +112,42 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_found(tmp_path: Path, monk
     assert walk(tmp_path, recursive=True) == (["open/a.png"], ["dangling.png", "closed"])
     with pytest.raises(PermissionError):
         walk(tmp_path / "closed")
+
+
+def test_the_depth_of_a_tree_is_not_limited_by_pythons_recursion(tmp_path: Path) -> None:
+    depth = 200
+    deepest = tmp_path.joinpath(*["d"] * depth)
+    deepest.mkdir(parents=True)
+    (deepest / "x.png").touch()
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + depth // 2)
+    try:
+        found = list(FolderWalk(tmp_path, recursive=True))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert found == [deepest / "x.png"]
+
+
+def test_subfolders_that_are_not_searched_are_named(tmp_path: Path) -> None:
+    for name in ("b", "out", "a", ".hidden"):
+        (tmp_path / name).mkdir()
+    walk = FolderWalk(tmp_path, leave_out=(tmp_path / "out",))
+    assert list(walk) == []
+    assert [path.name for path in walk.subfolders] == ["a", "b"]
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_named(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "self.png").symlink_to("self.png")
+    walk = FolderWalk(tmp_path)
+    assert list(walk) == []
+    assert [(path.name, reason) for path, reason in walk.skipped] == [
+        ("pipe.png", "not a regular file"),
+        ("self.png", "Too many levels of symbolic links"),
+    ]
+
+
+def test_what_cannot_be_looked_at_is_neither_file_nor_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert (is_file(tmp_path / "file"), is_folder(tmp_path)) == (True, True)
+    assert (is_file(tmp_path / ("x" * 300)), is_folder(tmp_path / ("x" * 300))) == (False, False)

@@ -158,6 +158,13 @@ def test_contributions_agree_with_leaving_one_out(points):
     assert hypervolume_contributions(points, reference).tolist() == left_out
 
 
+def test_both_ends_of_every_objective_are_infinitely_far_apart():
+    # (6, 3, 3) is the worst in the first objective and the best in none. Of (3, 2, 2) the neighbours are 0 and 4 of 6,
+    # 0 and 3 of 5, 0 and 3 of 5.
+    distances = crowding_distance([[0, 4, 4], [4, 0, 5], [5, 5, 0], [6, 3, 3], [3, 2, 2]])
+    assert distances.tolist() == [math.inf] * 4 + [pytest.approx(4 / 6 + 3 / 5 + 3 / 5)]
+
+
 def test_the_knee_is_the_corner_of_the_front():
     assert knee_index([[0, 10], [1, 1], [10, 0]], [False, False]) == 1
 
@@ -169,6 +176,13 @@ def test_the_knee_scales_costs_by_their_logarithm():
     assert knee_index(front, [True, False]) == 1
     # Linear: (0.009, 0.6) is 0.600 away, (0.099, 0.2) only 0.223.
     assert knee_index(front, [False, False]) == 2
+
+
+def test_the_knee_is_nearest_by_the_euclidean_distance():
+    # (0.1, 0.55) is 0.559 away from the ideal, (0.4, 0.4) is 0.566; by the larger part alone the second would win.
+    assert knee_index([[0, 1], [0.1, 0.55], [0.4, 0.4], [1, 0]], [False, False]) == 1
+    # (0.02, 0.65) is 0.650 away; by the sum of the parts it would win.
+    assert knee_index([[0, 1], [0.02, 0.65], [0.4, 0.4], [1, 0]], [False, False]) == 2
 
 
 def test_ties_for_the_knee_go_to_the_first_and_a_single_point_is_its_own():

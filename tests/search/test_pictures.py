@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pyvips
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, PngImagePlugin
 
 from search.inference.pictures import (
     Picture,
     PictureError,
     format_of,
     read_picture,
+    writable,
     write_picture,
     written_bits,
 )
+from search.tasks.images import read_image
 
 
 def levels(bits: int, channels: int, seed: int = 0) -> np.ndarray:
@@ -94,7 +99,7 @@ def test_orientation_is_applied_and_reset_while_the_rest_is_kept(tmp_path: Path,
     turned = np.rot90(stored, -1).astype(int)  # 6: to be turned clockwise
     assert upright.colour.shape == turned.shape
     assert np.abs(upright.colour - turned).max() < 12
-    assert upright.notes == ("turned upright by its EXIF orientation",)
+    assert upright.notes == ("turned upright by its orientation tag",)
     assert write_picture(upright, tmp_path / f"out.{suffix}") == ()
     with Image.open(tmp_path / f"out.{suffix}") as image, Image.open(tmp_path / "in.jpg") as source:
         exif = image.getexif()
@@ -158,7 +163,7 @@ def test_what_is_no_picture_is_refused_in_one_line(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"nonsense")
     (tmp_path / "b.png").write_bytes(b"")
     assert "cannot be read as a picture" in refused(tmp_path / "a.png")
-    assert "cannot be read as a picture" in refused(tmp_path / "b.png")
+    assert "the file is empty" in refused(tmp_path / "b.png")
     assert "no such file" in refused(tmp_path / "c.png")
     assert "no such file" in refused(tmp_path)
 
@@ -202,3 +207,124 @@ def test_a_suffix_stands_for_a_format():
     ]
     assert format_of(Path("folder")) is None
     assert format_of(Path("a.gif")) is None
+
+
+# Any name, any kind -----------------------------------------------------------------------------------------------
+
+NOT_UTF8 = os.fsdecode(b"Stra\xdfe")
+LOSSLESS = ["png", "tif", "gif", "bmp", "tga", "ppm", "jp2", "qoi", "pcx", "sgi", "dds", "ico"]
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+def test_every_kind_of_picture_is_read_whatever_its_name(tmp_path: Path, suffix: str):
+    colour = np.kron(levels(8, 3)[::20, ::10], np.ones((20, 10, 1), dtype=np.uint8))[:32, :32]  # few colours, for GIF
+    Image.fromarray(colour).save(tmp_path / f"a.{suffix}", **({"irreversible": False} if suffix == "jp2" else {}))
+    (tmp_path / f"a.{suffix}").rename(tmp_path / f"{NOT_UTF8}.{suffix}")
+    after = read_picture(tmp_path / f"{NOT_UTF8}.{suffix}")
+    assert np.array_equal(after.colour, colour)
+    assert after.alpha is None or after.alpha.min() == 255
+
+
+def test_grey_sixteen_bits_and_alpha_are_kept_of_what_pillow_reads(tmp_path: Path):
+    deep = levels(16, 1)
+    (tmp_path / "a.pgm").write_bytes(b"P5 50 40 65535\n" + deep.astype(">u2").tobytes())
+    assert np.array_equal(read_picture(tmp_path / "a.pgm").colour, deep)
+    Image.fromarray(levels(8, 1)[..., 0]).save(tmp_path / "a.bmp")
+    assert np.array_equal(read_picture(tmp_path / "a.bmp").colour, levels(8, 1))
+    Image.fromarray(levels(8, 4)).save(tmp_path / "a.tga")
+    after = read_picture(tmp_path / "a.tga")
+    assert np.array_equal(after.colour, levels(8, 4)[..., :3])
+    assert after.alpha is not None
+    assert np.array_equal(after.alpha, levels(8, 4)[..., 3:])
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize("stem", [NOT_UTF8, "b" * 251, "あ" * 83])
+def test_any_name_can_be_written(tmp_path: Path, stem: str, suffix: str):
+    path = tmp_path / f"{stem[: 254 - len(suffix)]}.{suffix}"
+    write_picture(picture(), path)
+    assert read_picture(path).colour.shape == (40, 50, 3)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_name_that_is_not_utf8_is_shown_in_errors(tmp_path: Path):
+    (tmp_path / f"{NOT_UTF8}.png").write_bytes(b"nonsense")
+    with pytest.raises(PictureError, match=r"Stra\\xdfe\.png: cannot be read") as caught:
+        read_picture(tmp_path / f"{NOT_UTF8}.png")
+    str(caught.value).encode("utf-8")
+    with pytest.raises(PictureError, match=r"Stra\\xdfe: no format"):
+        write_picture(picture(), tmp_path / NOT_UTF8)
+
+
+# What a format does not hold, or a file says twice ----------------------------------------------------------------
+
+
+def test_jpeg_drops_alpha_that_is_opaque_everywhere_and_says_it(tmp_path: Path):
+    opaque = Picture(levels(8, 3), np.full((40, 50, 1), 255, dtype=np.uint8))
+    assert writable(opaque, "png") is opaque
+    fitting = writable(opaque, "jpg")
+    assert fitting.alpha is None
+    assert fitting.notes == ("alpha left out: it is opaque everywhere",)
+    write_picture(opaque, tmp_path / "a.jpg")
+    assert read_picture(tmp_path / "a.jpg").colour.shape == (40, 50, 3)
+    opaque.alpha[3, 4] = 254  # pyright: ignore[reportOptionalSubscript]
+    with pytest.raises(PictureError, match="JPEG cannot hold"):
+        writable(opaque, "jpg")
+
+
+@pytest.mark.parametrize("suffix", ["png", "webp", "gif", "tif"])
+def test_of_several_frames_the_first_is_read_and_it_is_said(tmp_path: Path, suffix: str):
+    frames = [Image.fromarray(levels(8, 3, seed)) for seed in (0, 1)]
+    frames[0].save(tmp_path / f"a.{suffix}", save_all=True, append_images=frames[1:])
+    frames[0].save(tmp_path / f"one.{suffix}")
+    assert read_picture(tmp_path / f"a.{suffix}").notes == ("several frames: the first is used",)
+    assert read_picture(tmp_path / f"one.{suffix}").notes == ()
+
+
+def test_text_and_gamma_of_png_are_said_to_be_left_out(tmp_path: Path):
+    info = PngImagePlugin.PngInfo()
+    info.add_text("Author", "somebody")
+    info.add_text("Schöpfer", "jemand")
+    info.add(b"gAMA", struct.pack(">I", 100_000))
+    Image.fromarray(levels(8, 3)).save(tmp_path / "a.png", pnginfo=info)
+    assert read_picture(tmp_path / "a.png").notes == (
+        "gamma of PNG left out: 1",
+        r"text of PNG left out: Author, Sch\xf6pfer",
+    )
+
+
+def test_a_gamma_that_srgb_overrides_is_not_worth_a_word(tmp_path: Path):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    Image.fromarray(levels(8, 3)).save(tmp_path / "a.png")
+    whole = (tmp_path / "a.png").read_bytes()
+    extra = chunk(b"sRGB", b"\0") + chunk(b"gAMA", struct.pack(">I", 45_455))
+    (tmp_path / "a.png").write_bytes(whole[:33] + extra + whole[33:])
+    assert read_picture(tmp_path / "a.png").notes == ()
+
+
+XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>'
+)
+
+
+@pytest.mark.parametrize("exif_too", [False, True])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_orientation_in_xmp_alone_turns_the_picture_and_is_reset_where_it_stays(tmp_path: Path, suffix, exif_too):
+    source, exif, info = tmp_path / f"a.{suffix}", Image.Exif(), PngImagePlugin.PngInfo()
+    exif[0x0112] = 6
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    options = {"pnginfo": info} if suffix == "png" else {"xmp": XMP.encode()}
+    Image.fromarray(levels(8, 3)).save(source, **options, **({"exif": exif} if exif_too else {}))
+    upright = read_picture(source)
+    assert upright.colour.shape == (50, 40, 3)
+    assert upright.notes == read_image(source).notes == ("turned upright by its orientation tag",)
+    assert np.abs(upright.colour.astype(int) - read_image(source).pixels).max() <= 4
+    write_picture(upright, tmp_path / "out.png")
+    again = read_picture(tmp_path / "out.png")
+    assert again.colour.shape == read_image(tmp_path / "out.png").pixels.shape == (50, 40, 3)
+    assert again.notes == ()
+    [xmp] = [value for name, _, value in again.header.fields if name == "xmp-data"]
+    assert b'tiff:Orientation="1"' in xmp

@@ -125,6 +125,6 @@ def test_reading_a_profile_loads_no_torch(run, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_a_driver_that_starts_its_workers_loads_no_torch():
-    code = "import sys\nimport search.cli.running, search.study\nassert 'torch' not in sys.modules"
+def test_a_driver_that_starts_its_workers_loads_neither_torch_nor_ray():
+    code = "import sys\nimport search.cli.running, search.study\nassert not {'torch', 'ray'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

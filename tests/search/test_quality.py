@@ -47,6 +47,14 @@ def test_identical_images_have_the_cap_and_ssim_one():
     assert json.loads(json.dumps(quality.psnr_db, allow_nan=False)) == 100.0
 
 
+def test_a_psnr_above_the_cap_is_reported_as_the_cap():
+    # One level of error in one of 1.1 million values: 48.13 + 10 log10(1.1e6) = 108.5 dB.
+    clean = np.zeros((1000, 1100, 1), dtype=np.uint8)
+    restored = clean.copy()
+    restored[500, 500] = 1
+    assert psnr_db(restored, clean, luma=False) == 100.0
+
+
 def test_ssim_of_two_constant_images_is_its_luminance_term():
     # Without variance only (2 ab + C1) / (a^2 + b^2 + C1) remains, C1 = (0.01 * 255)^2 = 6.5025.
     a, b = (np.full((20, 20, 3), v, dtype=np.uint8) for v in (100, 150))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from pathlib import Path
@@ -24,10 +25,12 @@ from hfir import HFIRConfig, MoEConfig, build_model, fuse, save_weights
 from hfir.presets import WEIGHTS_FILE
 from hfir.tiling import Span, Window
 from search.cli.app import app
+from search.files import shown
 from search.inference.channels import enlarged_part
-from search.inference.jobs import plan_jobs
+from search.inference.jobs import Job, plan_jobs
 from search.inference.networks import find_device, load_trained, measure_pass_memory, open_restorer
 from search.inference.pictures import Picture, read_picture, write_picture
+from search.inference.restoring import restore_all
 from search.tasks.resize import bicubic_up, imresize
 from search.types import InputError
 
@@ -89,7 +92,9 @@ def picture_at(path: Path, colour: np.ndarray | None = None, alpha: np.ndarray |
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_depth_grey_and_alpha_go_through_tiles_untouched(same: Path, tmp_path: Path, bits: int, channels: int):
-    before = picture_at(tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1))
+    before = picture_at(
+        tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1) | 1
+    )
     done = call("restore", tmp_path / "in.png", "--preset", same, "-o", tmp_path / "out.png", "--tile", 64)
     assert done.exit_code == 0, done.output
     assert "restored 1" in done.output
@@ -224,6 +229,112 @@ def test_results_of_one_name_are_refused_before_anything_is_spent(same: Path, tm
     assert not (tmp_path / "out").exists()
 
 
+NOT_UTF8 = os.fsdecode(b"Stra\xdfe")
+
+
+@pytest.mark.parametrize("stem", [NOT_UTF8, "b" * 251, "あ" * 83, "photo[bold]", ":smile:"])
+def test_a_picture_of_any_name_is_restored(same: Path, tmp_path: Path, stem: str):
+    picture_at(tmp_path / "in" / f"{stem}.png")
+    (tmp_path / "in/b.png").write_bytes(b"nonsense")
+    done = call("restore", tmp_path / "in", "--preset", same, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "restored 1, failed 1" in done.output
+    assert shown(f"{stem}.png") in done.output
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [f"{stem}.png"]
+
+
+def test_a_result_whose_name_is_too_long_is_refused_before_anything_is_computed(
+    same: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture_at(tmp_path / "in" / f"{'b' * 251}.png")
+    (tmp_path / "out/c.webp").mkdir(parents=True)
+    picture_at(tmp_path / "in/c.png")
+    monkeypatch.setattr("search.inference.restoring.read_picture", None)
+    done = call("restore", tmp_path / "in", "--preset", same, "-o", tmp_path / "out", "--format", "webp")
+    assert done.exit_code == 1
+    assert "b.webp cannot be written (File name too long)" in done.output
+    assert "c.webp cannot be written: it is a folder" in done.output
+
+
+def test_every_picture_of_a_folder_is_restored_and_the_rest_is_named(same: Path, tmp_path: Path):
+    (tmp_path / "in/sub").mkdir(parents=True)
+    for suffix in ("bmp", "gif", "avif", "tga", "ppm", "jp2", "png"):
+        Image.fromarray(levels(40, 48, 3)).save(tmp_path / "in" / f"{suffix}.{suffix}")
+    (tmp_path / "in/phone.heic").write_bytes(b"not decoded here")
+    (tmp_path / "in/notes.txt").write_text("words")
+    (tmp_path / "in/gone.png").symlink_to("nothing")
+    (tmp_path / "in/twin.png").symlink_to("png.png")
+    done = call("restore", tmp_path / "in", "--preset", same, "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert "restored 7, failed 1" in done.stdout
+    for words in (
+        "phone.heic: cannot be read as a picture",
+        "ignored 1 files that are not images by their suffix: notes.txt",
+        "gone.png: left out: the link points to nothing",
+        "subfolders are not searched: sub",
+        "twin.png: the same file as",
+    ):
+        assert words in done.stderr, words
+
+
+def test_links_that_go_round_and_closed_folders_do_not_stop_a_batch(
+    same: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    picture_at(tmp_path / "in/a/x.png")
+    for name in ("u", "v"):
+        (tmp_path / "in/a" / name).symlink_to("..")
+    (tmp_path / "in/lost+found").mkdir()
+    scandir = os.scandir
+
+    def refusing(path: Path):
+        if Path(path).name == "lost+found":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)  # the tests may run as root, whom nothing is closed to
+    done = call("restore", tmp_path / "in", "--recursive", "--preset", same, "-o", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert "lost+found: left out: Permission denied" in done.stderr
+    assert [p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*.png")] == ["a/x.png"]
+
+
+def test_a_note_that_holds_for_many_pictures_is_printed_once(same: Path, tmp_path: Path):
+    frames = [Image.fromarray(levels(40, 48, 3, seed=seed)) for seed in (0, 1)]
+    (tmp_path / "in").mkdir()
+    for number in range(7):
+        frames[0].save(tmp_path / "in" / f"{number}.webp", save_all=True, append_images=frames[1:])
+    done = call("restore", tmp_path / "in", "--preset", same, "-o", tmp_path / "out")
+    assert done.stderr.count("several frames") == 1
+    assert "several frames: the first is used: " in done.stderr
+    assert "4.webp and 2 more" in done.stderr
+
+
+def test_opaque_alpha_is_dropped_for_jpeg(same: Path, tmp_path: Path):
+    picture_at(tmp_path / "a.png", alpha=np.full((40, 48, 1), 255, dtype=np.uint8))
+    done = call("restore", tmp_path / "a.png", "--preset", same, "-o", tmp_path / "out", "--format", "jpg")
+    assert done.exit_code == 0, done.output
+    assert "alpha left out: it is opaque everywhere" in done.stderr
+    assert read_picture(tmp_path / "out/a.jpg").colour.shape == (40, 48, 3)
+
+
+def test_finished_pictures_are_looked_up_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """So that the time grows with their number, not with its square: comparisons of jobs are counted."""
+    jobs = [Job(tmp_path / f"{n}.png", tmp_path / "out" / f"{n}.png") for n in range(300)]
+    (tmp_path / "out").mkdir()
+    for job in jobs:
+        job.target.touch()
+    looked, equal = [], Path.__eq__
+
+    def counted(self: Path, other: object) -> bool:
+        looked.append(self)
+        return equal(self, other)
+
+    monkeypatch.setattr(Path, "__eq__", counted)
+    outcome = restore_all(None, jobs)  # pyright: ignore[reportArgumentType]
+    assert len(outcome.there_already) == 300
+    assert len(looked) < 10 * 300
+
+
 def test_a_result_never_replaces_an_input(same: Path, tmp_path: Path):
     picture_at(tmp_path / "a.png")
     for out in (tmp_path, tmp_path / "a.png", tmp_path / "sub" / ".." / "a.png"):
@@ -236,9 +347,9 @@ def test_folders_are_searched_below_only_where_asked_and_never_in_the_results(tm
     for name in ("a.png", "sub/b.jpg", "out/c.png", ".hidden.png", "sub/.git/d.png"):
         picture_at(tmp_path / name)
     flat = plan_jobs([tmp_path], tmp_path / "out")
-    assert [job.target.relative_to(tmp_path).as_posix() for job in flat] == ["out/a.png"]
+    assert [job.target.relative_to(tmp_path).as_posix() for job in flat.jobs] == ["out/a.png"]
     deep = plan_jobs([tmp_path, tmp_path / "a.png"], tmp_path / "out", recursive=True, format_name="webp")
-    assert [job.target.relative_to(tmp_path).as_posix() for job in deep] == ["out/a.webp", "out/sub/b.webp"]
+    assert [job.target.relative_to(tmp_path).as_posix() for job in deep.jobs] == ["out/a.webp", "out/sub/b.webp"]
 
 
 def test_out_is_a_file_for_one_input_with_a_suffix_and_else_a_folder(tmp_path: Path):
@@ -246,10 +357,10 @@ def test_out_is_a_file_for_one_input_with_a_suffix_and_else_a_folder(tmp_path: P
     picture_at(tmp_path / "b.png")
     one, both = [tmp_path / "a.png"], [tmp_path / "a.png", tmp_path / "b.png"]
     (tmp_path / "dir.png").mkdir()
-    assert plan_jobs(one, tmp_path / "x.tif")[0].target == tmp_path / "x.tif"
-    assert plan_jobs(one, tmp_path / "x")[0].target == tmp_path / "x/a.png"
-    assert plan_jobs(one, tmp_path / "dir.png")[0].target == tmp_path / "dir.png/a.png"
-    assert plan_jobs(both, tmp_path / "x.v2")[1].target == tmp_path / "x.v2/b.png"
+    assert plan_jobs(one, tmp_path / "x.tif").jobs[0].target == tmp_path / "x.tif"
+    assert plan_jobs(one, tmp_path / "x").jobs[0].target == tmp_path / "x/a.png"
+    assert plan_jobs(one, tmp_path / "dir.png").jobs[0].target == tmp_path / "dir.png/a.png"
+    assert plan_jobs(both, tmp_path / "x.v2").jobs[1].target == tmp_path / "x.v2/b.png"
     with pytest.raises(InputError, match="the two must agree"):
         plan_jobs(one, tmp_path / "x.tif", format_name="png")
     (tmp_path / "file").write_text("")

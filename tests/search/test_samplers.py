@@ -14,6 +14,7 @@ from search import samplers
 from search.pareto import hypervolume
 from search.samplers import SAMPLERS, WARM_UP, Request, build_sampler, distribution_of, proposal_seed, propose
 from search.samplers.coding import OFF, Coding
+from search.samplers.evolution import POPULATION, evolved_point
 from search.samplers.guided import guided_point
 from search.samplers.improvement import improvement
 from search.samplers.known import figures
@@ -199,6 +200,14 @@ def test_the_warm_up_sees_every_choice_equally_often():
         assert set(times) == {6 // len(parameter.choices)}
 
 
+def test_every_round_of_the_warm_up_has_an_order_of_its_own():
+    parameter = Parameter("width", tuple(range(12)))
+    request = replace(Run("auto").request(), space=SearchSpace([parameter]))
+    orders = [[spread_point(replace(request, index=12 * lap + i))["width"] for i in range(12)] for lap in range(3)]
+    assert [sorted(order) for order in orders] == [list(range(12))] * 3
+    assert len(set(map(tuple, orders))) == 3
+
+
 def test_seeds_differ_by_run_proposal_and_purpose():
     seeds = {proposal_seed(run, index, purpose) for run in (0, 1) for index in (0, 1) for purpose in (0, 1)}
     assert len(seeds) == 8
@@ -223,6 +232,21 @@ def test_local_search_changes_one_choice_of_a_member_of_the_front():
     shared = [t.genotype.values for t in study.trials if child.key not in {t.key for t in study.trials}]
     apart = [sum(values[n] != child.values[n] for n in values.keys() & child.values.keys()) for values in shared]
     assert min(apart) == 1
+
+
+def test_evolution_lets_only_the_youngest_have_children(make_trial):
+    # The ten oldest are better than all others, and differ from them in both parameters.
+    space = SearchSpace([Parameter("a", tuple(range(40))), Parameter("b", tuple(range(40)))])
+    points = [{"a": i, "b": 0 if i < 10 else 39} for i in range(10 + POPULATION)]
+    figures_of = [(40.0, 1.0) if i < 10 else (30.0, 2.0) for i in range(10 + POPULATION)]
+    trials = [
+        replace(make_trial(i, psnr_db=psnr, macs_g=macs), genotype=Genotype(point), key=Genotype(point).key)
+        for i, (point, (psnr, macs)) in enumerate(zip(points, figures_of, strict=True))
+    ]
+    for index in range(WARM_UP, WARM_UP + 20):
+        request = Request(trials=trials, space=space, objectives=OBJECTIVES, run_seed=1, index=index)
+        child = evolved_point(request)
+        assert child["b"] == 39 or child["a"] in range(10, 10 + POPULATION)
 
 
 @pytest.mark.parametrize("name", ["auto", "local", "evolution"])

@@ -108,6 +108,18 @@ def test_a_finished_run_says_how_to_get_more(write, rich_study):
     assert read_status(folder).command.endswith("--trials 96")
 
 
+def test_a_run_that_exhausted_its_space_is_offered_no_trials(write, rich_study):
+    reason = "all 11 points of the space were considered"
+    ended = {"finished": 48, "points": 11, "ended_early": reason, "ended_by": {"rule": "space", "reason": reason}}
+    done = tuple(t for t in rich_study.trials if t.state is not TrialState.RUNNING)
+    status = read_status(write(dataclasses.replace(rich_study, trials=done, facts={**rich_study.facts, **ended})))
+    assert status.finished
+    assert (status.trials, status.command) == (11, "")
+    lines = status_lines(status)
+    assert f"Nothing is left to train: {reason}." in lines
+    assert not any("--trials" in line for line in lines)
+
+
 def test_a_finished_run_that_is_asked_for_more_trials_is_not_finished(write, rich_study):
     done = tuple(t for t in rich_study.trials if t.state is not TrialState.RUNNING)
     facts = {**rich_study.facts, "finished": 24}
@@ -207,8 +219,22 @@ def test_one_trial_and_only_rejected_ones_give_clear_words(write, make_trial, ma
     for folder in (one, none):
         for extra in ([], ["--json"]):
             done = call(*arguments, folder, *extra)
-            assert done.exit_code == 0, (done.output, done.exception)
-    assert "no candidate is complete yet" in call(*arguments, none).stdout.lower()
+            assert done.exit_code == int(folder == none and name != "status"), (done.output, done.exception)
+            assert extra == [] or json.loads(done.stdout)
+    if name == "status":
+        assert "no candidate is complete yet" in call("status", none).stdout.lower()
+    else:
+        told = call(*arguments, none).stderr
+        assert "no candidate is complete: of 2 considered, 2 over the limit of MACs (G)" in told
+        assert "hfir-search check" in told
+
+
+@pytest.mark.parametrize("name", ["front", "select"])
+def test_a_run_whose_first_candidates_are_still_in_training_is_no_failure(write, make_trial, make_study, name):
+    states = (TrialState.INFEASIBLE, TrialState.RUNNING)
+    trials = [make_trial(n, state, macs_g=9.0, reason="macs_g 9 > 8") for n, state in enumerate(states)]
+    done = call(name, write(make_study(trials)))
+    assert (done.exit_code, "no candidate is complete yet" in done.stdout) == (0, True)
 
 
 def test_a_torn_tail_costs_no_more_than_the_last_record(write, rich_study):

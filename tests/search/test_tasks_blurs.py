@@ -150,6 +150,21 @@ def test_the_batch_is_drawn_by_its_generator_patch_by_patch():
     assert len({patch.tobytes() for patch in first}) == 4, "each patch has a direction of its own"
 
 
+def test_a_motion_that_is_drawn_takes_every_direction():
+    # A bright pixel becomes the kernel itself. A rising and a falling motion differ in the sign of its covariance, a
+    # level and an upright one in which variance is larger: of 200 patches, about 50 have each of the four.
+    kind = MotionBlur(15)
+    patches = np.zeros((200, 41, 41, 1), dtype=np.uint8)
+    patches[:, 20, 20] = 255
+    blurred = kind.degrade_patches(patches, np.random.default_rng(0))[..., 0]
+    reach = blurred.shape[1] // 2
+    rows, columns = np.mgrid[-reach : reach + 1, -reach : reach + 1]
+    rises = (blurred * rows * columns).sum(axis=(1, 2)) < 0
+    is_level = (blurred * (columns**2 - rows**2)).sum(axis=(1, 2)) > 0
+    for one in (rises & is_level, rises & ~is_level, ~rises & is_level, ~rises & ~is_level):
+        assert 30 <= one.sum() <= 70
+
+
 def task(degradation, photos: int = 3) -> TaskData:
     made = [photo(seed) for seed in range(photos + 1)]
     return TaskData(

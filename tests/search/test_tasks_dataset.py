@@ -9,6 +9,8 @@ from PIL import Image
 
 from search.tasks.dataset import PatchSampler, TaskData, embedded_task, folder_task, paired_task
 from search.tasks.degradations import Denoise, Jpeg, SuperResolution
+from search.tasks.images import photo_of
+from search.tasks.matching import matched_folders
 from search.tasks.pairs import TrainPhoto
 from search.tasks.resize import bicubic_down
 from search.types import InputError
@@ -182,6 +184,45 @@ def test_unmatched_and_misfitting_pairs_are_left_out_and_said(tmp_path: Path):
         "widowed.png: no clean form",
         "wrong.png: 64 x 64 px is not 2 times the 32 x 33 px of wrong.png; left out",
     ]
+
+
+@pytest.mark.parametrize(
+    ("clean", "degraded"),
+    [
+        ("a_HR", "a_LR"),
+        ("a_HR", "a_LR2"),
+        ("a_HR_x2", "a_LRBI_x2"),
+        ("img_001_SRF_2_HR", "img_001_SRF_2_LR"),
+        ("a_GT", "a_LQ"),
+        ("a_HQ", "a"),
+        ("a_x1", "a_x2"),
+        ("a", "a-lr"),
+    ],
+)
+def test_the_usual_endings_of_super_resolution_sets_are_matched(tmp_path: Path, clean: str, degraded: str):
+    write(tmp_path / "clean", f"{clean}.png", noise(64, 68, 0))
+    write(tmp_path / "small", f"{degraded}.png", noise(32, 34, 0))
+    pairs, lines = matched_folders(tmp_path / "clean", tmp_path / "small", 2)
+    assert ([(c.name, d.name) for c, d in pairs], lines) == ([(f"{clean}.png", f"{degraded}.png")], [])
+
+
+def test_names_that_only_look_like_endings_stay_apart(tmp_path: Path):
+    for seed, name in enumerate(("photo", "photo2", "uhr", "u", "color")):
+        write(tmp_path / "clean", f"{name}.png", noise(64, 68, seed))
+        write(tmp_path / "small", f"{name}.png", noise(32, 34, seed))
+    pairs, lines = matched_folders(tmp_path / "clean", tmp_path / "small", 2)
+    assert all(c.name == d.name for c, d in pairs)
+    assert (len(pairs), lines) == (5, [])
+
+
+def test_a_clean_photograph_is_cropped_where_its_sides_are_no_multiple(tmp_path: Path):
+    write(tmp_path / "clean", "a.png", noise(67, 81, 0))
+    write(tmp_path / "small", "a.png", noise(33, 40, 1))
+    [(clean, degraded)], lines = matched_folders(tmp_path / "clean", tmp_path / "small", 2)
+    assert np.array_equal(clean.pixels, noise(67, 81, 0)[:66, :80])
+    assert np.array_equal(degraded.pixels, noise(33, 40, 1))
+    assert clean.digest == photo_of("a.png", noise(67, 81, 0)).digest  # of the whole photograph: it is one picture
+    assert lines == ["a.png: 81 x 67 px is not 2 times the 40 x 33 px of a.png; cropped to 80 x 66 px"]
 
 
 def test_folders_without_any_pair_are_an_error(tmp_path: Path):

@@ -1,5 +1,8 @@
 """Whatever people put into a folder of photographs."""
 
+import errno
+import json
+import os
 import socket
 import struct
 import zlib
@@ -110,7 +113,7 @@ def test_a_rotated_photo_is_turned_upright(tmp_path: Path):
     exif[ORIENTATION] = 6  # to be turned by 90 degrees clockwise when shown
     photo = read_image(save(tmp_path / "a.png", noise(8, 6), exif=exif))
     assert np.array_equal(photo.pixels, np.rot90(noise(8, 6), -1))
-    assert photo.notes == ("turned upright by its EXIF orientation",)
+    assert photo.notes == ("turned upright by its orientation tag",)
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path):
@@ -167,8 +170,12 @@ def test_a_folder_skips_what_it_cannot_use_and_says_each(tmp_path: Path):
     photos, lines = load_folder(tmp_path, min_side=32)
     assert [p.name for p in photos] == ["b.png", "whole.png"]
     reported = [line.split(": ")[0].rsplit("/")[-1] for line in lines]
-    assert reported == ["cut.png", "damaged.png", "empty.jpg", "small.png", "text.png", tmp_path.name]
-    assert lines[-1].endswith("ignored 2 files that are not images: notes.txt, paper.pdf")
+    assert reported == ["cut.png", "damaged.png", "empty.jpg", "small.png", "text.png", tmp_path.name, tmp_path.name]
+    assert lines[-2].endswith("subfolders are not searched: sub")
+    assert lines[-1].endswith("ignored 2 files that are not images by their suffix: notes.txt, paper.pdf")
+    assert next(line for line in lines if "empty.jpg" in line).endswith(
+        "the file is empty. Copy it again, or take it out."
+    )
 
 
 def test_the_same_picture_in_two_files_is_used_once(tmp_path: Path):
@@ -185,6 +192,75 @@ def test_the_digest_tells_shapes_and_pixels_apart():
     assert photo_of("a", flat).digest != photo_of("a", flat.reshape(6, 4, 3)).digest
     assert photo_of("a", flat).digest != photo_of("a", flat + np.uint8(1)).digest
     assert len(photo_of("a", flat).digest) == 16
+
+
+NOT_UTF8 = os.fsdecode(b"Stra\xdfe")
+
+
+SUFFIXES = ["png", "jpg", "webp", "tif", "gif", "avif", "bmp", "tga", "ppm", "jp2", "qoi", "pcx", "sgi", "dds"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_picture_of_any_name_is_read_and_its_name_shown(tmp_path: Path, suffix: str):
+    save(tmp_path / f"a.{suffix}", noise(40, 40))
+    (tmp_path / f"a.{suffix}").rename(tmp_path / f"{NOT_UTF8}.{suffix}")
+    [photo], lines = load_folder(tmp_path, min_side=32)
+    assert (photo.name, photo.pixels.shape, lines) == (rf"Stra\xdfe.{suffix}", (40, 40, 3), [])
+    json.dumps(photo.name, ensure_ascii=False).encode("utf-8")
+
+
+def test_left_out_files_of_any_name_are_named(tmp_path: Path):
+    save(tmp_path / "a.png", noise(40, 40))
+    save(tmp_path / f"{NOT_UTF8}.png", noise(40, 40))
+    (tmp_path / f"{NOT_UTF8}.jpg").write_text("no picture")
+    (tmp_path / f"{NOT_UTF8}.txt").touch()
+    (tmp_path / f"{NOT_UTF8}.tif").symlink_to("nothing")
+    (tmp_path / NOT_UTF8).mkdir()
+    _, lines = load_folder(tmp_path, min_side=32)
+    for name in ("Stra\\xdfe.png", "Stra\\xdfe.jpg", "Stra\\xdfe.txt", "Stra\\xdfe.tif", "searched: Stra\\xdfe"):
+        assert any(name in line for line in lines), name
+    "\n".join(lines).encode("utf-8")
+
+
+def test_a_folder_and_a_file_that_are_closed_are_told_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path / "a.png", noise(40, 40))
+    save(tmp_path / "b.png", noise(40, 40))
+    real = Path.open
+
+    def refuse(self: Path, *arguments, **options):
+        if self.name == "a.png":
+            raise PermissionError(errno.EACCES, "Permission denied", str(self))
+        return real(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", refuse)  # the tests may run as root, whom nothing is closed to
+    photos, lines = load_folder(tmp_path, min_side=32)
+    assert [p.name for p in photos] == ["b.png"]
+    assert "a.png: cannot be opened (Permission denied)" in lines[0]
+    assert "make it readable" in lines[0]
+
+    def closed(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(InputError, match=r"the folder cannot be read \(Permission denied\)"):
+        load_folder(tmp_path, min_side=32)
+
+
+def test_sixteen_bit_grey_of_pgm_is_read(tmp_path: Path):
+    levels = np.tile(np.array([[0, 129, 65535]], dtype=">u2"), (3, 1))
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 3 65535\n" + levels.tobytes())
+    photo = read_image(tmp_path / "a.pgm")
+    assert photo.pixels[0, :, 0].tolist() == [0, 1, 255]
+    assert photo.notes == ("16-bit grey: scaled by 1/257",)
+
+
+def test_a_picture_of_too_many_pixels_is_told_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    save(tmp_path / "a.png", noise(40, 40))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    with pytest.raises(ImageProblem, match=r"a\.png: 1600 pixels are too many\. At most 1400 .* shrink it\."):
+        read_image(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert read_image(tmp_path / "a.png").notes == ()
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path):

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import errno
 import math
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from ruamel.yaml import YAML
 from torch import nn
 
@@ -20,7 +24,7 @@ from search.evaluation.evaluator import task_data
 from search.store import hold
 from search.training import GanPlan, TrainingPlan, load_recipe
 from search.training.average import WeightAverage
-from search.training.files import Validation, read_checkpoint
+from search.training.files import Validation, read_checkpoint, write_checkpoint
 from search.training.plan import PlanError, differences, plan_from
 from search.training.recipe import Recipe
 from search.training.start import Start, start_from
@@ -107,6 +111,48 @@ def run(begin: Begin, task: dict) -> Run:
             return FullTraining(recipe, start or begin(), folder, fabric).run(StopAfter(stop_after), None)
 
     return go
+
+
+def test_a_training_names_what_it_leaves_out_in_its_log_and_its_card(
+    begin: Begin, task: dict, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    photos = tmp_path / "photos"
+    shutil.copytree(task["data"]["train"], photos)
+    (photos / "broken.png").write_text("no picture")
+    (photos / "empty.jpg").touch()
+    Image.fromarray(np.zeros((64, 64), dtype=np.float32)).save(photos / "float.tif")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (34, 34, 3), dtype=np.uint8)).save(photos / "small.png")
+    own = {**task, "data": {**task["data"], "train": str(photos)}}
+    recipe = Recipe(plan_from({"steps": 1, **SHORT, "patch_px": 20}), load_recipe(None, [], own).task)
+    with caplog.at_level("INFO"):
+        train(recipe, begin(), tmp_path / "out", make_fabric("32-true", accelerator="cpu"))
+    card = YAML(typ="safe").load((tmp_path / "out/best/preset.yaml").read_text("utf-8"))
+    for words in (
+        "broken.png: cannot be read as a picture",
+        "empty.jpg: the file is empty",
+        "float.tif: its levels are 32-bit numbers",
+        "small.png: never trained on, its network input of 17 x 17 px is smaller than a patch of 20 px",
+    ):
+        assert any(words in line for line in card["data_notes"]), words
+        assert any(f"data: {note}" in caplog.text for note in card["data_notes"] if words in note), words
+
+
+def test_a_folder_that_cannot_be_read_is_one_error(
+    begin: Begin, task: dict, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    own = {**task, "data": {**task["data"], "train": str(tmp_path / "closed")}}
+    recipe = Recipe(plan_from({"steps": 1, **SHORT}), load_recipe(None, [], own).task)
+    for name, real in (("scandir", os.scandir), ("listdir", os.listdir)):
+
+        def refusing(path: Path, listing=real):
+            if Path(path).name == "closed":
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return listing(path)
+
+        monkeypatch.setattr(os, name, refusing)  # the tests may run as root, whom nothing is closed to
+    with pytest.raises(InputError, match=r"closed: the folder cannot be read \(Permission denied\)"):
+        train(recipe, begin(), tmp_path / "out", make_fabric("32-true", accelerator="cpu"))
 
 
 class StopAfter(StopRequest):
@@ -526,3 +572,58 @@ def test_a_row_of_the_history_can_be_read_back():
         step=1, stage="psnr", psnr_db=30.0, ssim=0.9, loss=None, learning_rate=0.1, images_per_s=None, elapsed_s=0.0
     )
     assert Validation(**{name: getattr(row, name) for name in Validation.__slots__}) == row
+
+
+# Which photographs a training is of ---------------------------------------------------------------
+
+
+@pytest.fixture
+def own_photographs(task: dict, tmp_path: Path) -> dict:
+    """A task on copies of the photographs, to change."""
+    folders = {name: str(shutil.copytree(folder, tmp_path / name)) for name, folder in task["data"].items()}
+    return {**task, "data": folders}
+
+
+def go_on(folder: Path, start: Start, task: dict, **changes: object) -> Outcome:
+    task_data.cache_clear()  # as in a new process
+    plan = plan_from({"steps": 2, **SHORT, **changes})
+    return train(
+        Recipe(plan, load_recipe(None, [], task).task), start, folder, make_fabric("32-true", accelerator="cpu")
+    )
+
+
+def test_a_training_is_not_resumed_on_other_photographs(tmp_path: Path, begin: Begin, own_photographs: dict):
+    out = tmp_path / "out"
+    first = go_on(out, begin(), own_photographs)
+    trained = Path(own_photographs["data"]["train"])
+    shutil.copyfile(trained / "100.png", tmp_path / "kept.png")
+    (trained / "100.png").rename(Path(own_photographs["data"]["validation"]) / "100.png")
+    with pytest.raises(InputError, match=r"100\.png: used for validation now, not before\n.*\n?.*Restore the"):
+        go_on(out, begin(), own_photographs)
+    (Path(own_photographs["data"]["validation"]) / "100.png").unlink()
+    with pytest.raises(InputError, match=r"100\.png \(training\): removed") as refused:
+        go_on(out, begin(), own_photographs)
+    assert "best/ of this one can be started from" in str(refused.value)
+    assert {"0.png", "100.png"} == set(start_from(str(first.folder / "best")).seen.train.values())
+    shutil.copyfile(tmp_path / "kept.png", trained / "100.png")
+    assert go_on(out, begin(), own_photographs).finished
+
+
+def test_equal_photographs_in_another_folder_are_the_same_training(
+    tmp_path: Path, begin: Begin, task: dict, own_photographs: dict
+):
+    go_on(tmp_path / "out", begin(), task)
+    assert go_on(tmp_path / "out", begin(), own_photographs).finished
+
+
+def test_a_checkpoint_of_an_earlier_version_is_compared_with_what_its_card_records(
+    tmp_path: Path, begin: Begin, own_photographs: dict
+):
+    out = tmp_path / "out"
+    go_on(out, begin(), own_photographs)
+    state = {key: value for key, value in saved(out).items() if key not in ("photographs", "schema")}
+    write_checkpoint(out, state)
+    assert go_on(out, begin(), own_photographs).finished
+    (Path(own_photographs["data"]["train"]) / "0.png").unlink()
+    with pytest.raises(InputError, match=r"0\.png \(training\): removed"):
+        go_on(out, begin(), own_photographs)

@@ -6,6 +6,8 @@ import pytest
 
 from search.report import write_report
 
+pytestmark = pytest.mark.slow
+
 POINT = """(number => {
   const plot = document.getElementById("front-plot"), {left, top} = plot.getBoundingClientRect();
   const trace = plot.data.find(t => t.customdata && t.customdata.includes(number));

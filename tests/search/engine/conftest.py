@@ -1,22 +1,34 @@
-"""A run that is real in every part but small: tiny networks, tiny photographs, a handful of steps."""
+"""A run that is real but for its latencies, and small: tiny networks, tiny photographs, a handful of steps.
+
+Finished runs are made once for all processes of a session (`ran`) and copied where a test changes them (`copy_of`).
+"""
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from click.testing import Result
+from filelock import FileLock
 from PIL import Image
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
 
+from search.cli import checking, presets, running
+from search.cli.app import app
 from search.evaluation import latency, reference
 from search.evaluation.answers import Evaluator
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
-from search.store import RunStore, hold
-from search.study import References, SearchRun
-from search.types import Study
+from search.store import RunStore, hold, read_study
+from search.study import References, Rules, SearchRun
+from search.types import Study, stable_hash
 
 TINY = """
 name: tiny
@@ -38,25 +50,44 @@ search: {{sampler: auto, trials: 6, seed: 3, generation: 3}}
 
 
 @pytest.fixture(scope="session")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of small crops of a real photograph."""
-    from skimage import data
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """Return a function that has a folder made once, by whichever process of the session asks first."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
 
-    folder = tmp_path_factory.mktemp("photos")
-    pixels = np.asarray(data.astronaut())
-    for part, tops in (("train", (0, 100, 200)), ("validation", (300, 400))):
-        (folder / part).mkdir()
-        for top in tops:
-            Image.fromarray(pixels[top : top + 64, top : top + 64]).save(folder / part / f"{top}.png")
-    return folder
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = shared / f"once-{name}", shared / f"once-{name}.done"
+        with FileLock(shared / f"once-{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a process left that failed at it
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
 
 
 @pytest.fixture(scope="session")
-def tiny_file(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def photos(made_once: Callable[..., Path]) -> Path:
+    """Return a folder of small crops of a real photograph."""
+    from skimage import data
+
+    def make(folder: Path) -> None:
+        pixels = np.asarray(data.astronaut())
+        for part, tops in (("train", (0, 100, 200)), ("validation", (300, 400))):
+            (folder / part).mkdir()
+            for top in tops:
+                Image.fromarray(pixels[top : top + 64, top : top + 64]).save(folder / part / f"{top}.png")
+
+    return made_once("photos", make)
+
+
+@pytest.fixture(scope="session")
+def tiny_file(photos: Path, made_once: Callable[..., Path]) -> Path:
     """Return the experiment file of the tiny run."""
-    path = tmp_path_factory.mktemp("spaces") / "tiny.yaml"
-    path.write_text(TINY.format(photos=photos.as_posix()))
-    return path
+    text = TINY.format(photos=photos.as_posix())
+    return made_once("spaces", lambda folder: (folder / "tiny.yaml").write_text(text)) / "tiny.yaml"
 
 
 @pytest.fixture(scope="session")
@@ -97,9 +128,33 @@ def search_in(tmp_path: Path) -> Callable[..., Study]:
 
 
 @pytest.fixture(scope="session")
-def unbroken(tiny: Callable[..., Experiment], tmp_path_factory: pytest.TempPathFactory) -> Study:
+def ran(tiny: Callable[..., Experiment], made_once: Callable[..., Path]) -> Callable[..., Study]:
+    """Return a function that gives the tiny run with changes, from beginning to end; look, do not touch."""
+
+    def run(*changes: str, rules: Rules | None = None) -> Study:
+        name = stable_hash([*changes, repr(rules)])
+        return read_study(made_once(f"run-{name}", lambda folder: run_in(folder, tiny(*changes), rules=rules)))
+
+    return run
+
+
+@pytest.fixture
+def copy_of(ran: Callable[..., Study], tmp_path: Path) -> Callable[..., Study]:
+    """Return a function that gives a copy of such a run under `tmp_path`, as the command line leaves it."""
+
+    def copy(name: str, *changes: str, rules: Rules | None = None) -> Study:
+        finished = ran(*changes, rules=rules)
+        folder = Path(shutil.copytree(finished.folder, tmp_path / name))
+        YAML().dump(finished.spec, folder / "experiment.yaml")
+        return read_study(folder)
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def unbroken(ran: Callable[..., Study]) -> Study:
     """Return the tiny run, run once from beginning to end; look, do not touch."""
-    return run_in(tmp_path_factory.mktemp("unbroken"), tiny())
+    return ran()
 
 
 def open_store(experiment: Experiment, folder: Path) -> RunStore:
@@ -109,6 +164,7 @@ def open_store(experiment: Experiment, folder: Path) -> RunStore:
         objectives=experiment.objectives,
         identity=experiment.identity,
         spec=experiment.spec,
+        earlier_identity=experiment.earlier_identity,
     )
 
 
@@ -122,6 +178,31 @@ def two_workers() -> Iterator[ProcessExecutor]:
     executor = ProcessExecutor(2, start_worker)
     yield executor
     executor.close()
+
+
+class InThisProcess(InlineExecutor):
+    """Stands for the workers of a command that is called in this process."""
+
+    def __init__(self, workers: int, start: Callable[[], None], **options: object) -> None:
+        pass
+
+    def start(self) -> None:
+        """Do nothing: there are no workers."""
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Return the command line, called in this process, where its workers are as well."""
+    for module in (checking, presets, running):
+        monkeypatch.setattr(module, "ProcessExecutor", InThisProcess)
+
+    def invoke(*arguments: object) -> Result:
+        try:
+            return CliRunner().invoke(app, [str(a) for a in arguments])
+        finally:
+            torch.set_flush_denormal(False)  # commands set it for their own process
+
+    return invoke
 
 
 class Interrupting(InlineExecutor):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,5 +128,41 @@ class Arithmetic:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class OneStraggler(Arithmetic):
+    """Takes its time for the first rung of one trial: until another one is trained ahead, or its patience is over.
+
+    Args:
+        patience_s: How long it waits.
+        number: The trial.
+    """
+
+    patience_s: float = 60.0
+    number: int = 0
+
+    def train(self, job: CandidateJob) -> Measurement:
+        ahead = Path(self.folder) / "ahead"
+        deadline = time.monotonic() + self.patience_s
+        while (job.number, job.rung) == (self.number, 0) and not ahead.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        measured = super().train(job)
+        if job.rung > 0:
+            ahead.touch()
+        return measured
+
+
 def nothing() -> None:
     """Prepare a worker: there is nothing to prepare."""
+
+
+def slowly() -> None:
+    """Prepare a worker that takes its time."""
+    time.sleep(0.3)
+
+
+def rest(seconds: float) -> None:
+    time.sleep(seconds)
+
+
+def process(job: int) -> int:
+    return os.getpid()

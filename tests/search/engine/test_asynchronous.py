@@ -2,50 +2,30 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from search.evaluation.jobs import ProxyEvaluator, start_worker
-from search.evaluation.plan import CandidateJob
+import pytest
+
 from search.executors import Outcome, ProcessExecutor
 from search.experiment import Experiment
-from search.store import TrialIndex
-from search.study import Director, Kind, Rules
+from search.store import RunStore, TrialIndex
+from search.study import Director, Kind, Rules, SearchRun
 from search.types import Measurement, Study, TrialState
 
-Search = Callable[..., Study]
+from .synthetic import OneStraggler, Search, Synthetic, nothing
+
 Tiny = Callable[..., Experiment]
 AHEAD = Rules(asynchronous=True)
-
-
-class OneStraggler(ProxyEvaluator):
-    """Takes its time for the first rung of one candidate: until another one is trained ahead, or nobody waits."""
-
-    patience_s = 60.0
-
-    def train(self, job: CandidateJob) -> Measurement:
-        ahead = Path(job.checkpoint).parent.parent / "ahead"
-        deadline = time.monotonic() + self.patience_s
-        while (job.number, job.rung) == (0, 0) and not ahead.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        measured = super().train(job)
-        if job.rung > 0:
-            ahead.touch()
-        return measured
-
-
-class Impatient(OneStraggler):
-    patience_s = 1.0
 
 
 class Logged(ProcessExecutor):
     """Notes in which order trainings came to their ends."""
 
     def __init__(self, workers: int) -> None:
-        super().__init__(workers, start_worker)
+        super().__init__(workers, nothing)
         self.log: list[tuple[int, int]] = []
 
     def run(self, function: Callable[[Any], Any], jobs: Iterable[Any]) -> Iterator[Outcome[Any, Any]]:
@@ -55,32 +35,39 @@ class Logged(ProcessExecutor):
             yield outcome
 
 
-def ended(tiny: Tiny, search_in: Search, kind: type[OneStraggler], rules: Rules) -> tuple[Study, list[tuple[int, int]]]:
-    executor = Logged(2)
-    experiment = tiny("search.trials=4", "search.generation=4", "space.levels=1")
-    try:
-        asked = kind(experiment.evaluation_plan())
-        return search_in(experiment, "run", executor, evaluator=asked, rules=rules), executor.log
-    finally:
-        executor.close()
+@pytest.fixture
+def ended(tmp_path: Path) -> Callable[[float, Rules], tuple[Study, list[tuple[int, int]]]]:
+    """Return a function that searches with two workers, one of which has a straggler, by some rules."""
+
+    def search(patience_s: float, rules: Rules) -> tuple[Study, list[tuple[int, int]]]:
+        problem, executor = Synthetic(search=Search(trials=4, generation=4)), Logged(2)
+        store = RunStore(tmp_path, name="ahead", objectives=problem.objectives, identity="i", spec={})
+        asked = OneStraggler(str(tmp_path), patience_s=patience_s)
+        try:
+            return SearchRun(problem, asked, store, executor, rules=rules).run(), executor.log
+        finally:
+            executor.close()
+
+    return search
 
 
-def test_an_idle_worker_promotes_ahead_of_a_straggler(tiny: Tiny, search_in: Search):
-    study, log = ended(tiny, search_in, OneStraggler, AHEAD)
+def test_an_idle_worker_promotes_ahead_of_a_straggler(ended: Callable[..., Any]):
+    study, log = ended(60.0, AHEAD)
     assert any(rung > 0 for _, rung in log[: log.index((0, 0))])
     assert len(set(log)) == len(log)
     assert not study.in_state(TrialState.RUNNING, TrialState.FAILED)
     assert study.in_state(TrialState.COMPLETE)
 
 
-def test_without_the_option_a_rung_is_finished_first(tiny: Tiny, search_in: Search):
-    _, log = ended(tiny, search_in, Impatient, Rules())
+def test_without_the_option_a_rung_is_finished_first(ended: Callable[..., Any]):
+    _, log = ended(0.5, Rules())
     assert all(rung == 0 for _, rung in log[: log.index((0, 0))])
+    assert any(rung > 0 for _, rung in log)
 
 
-def test_no_more_than_the_share_goes_on_ahead(tiny: Tiny, search_in: Search, store_of, tmp_path):
-    experiment = tiny("search.trials=4", "search.generation=4", "space.levels=1")
-    whole = search_in(experiment, "run")
+def test_no_more_than_the_share_goes_on_ahead(tiny: Tiny, copy_of: Callable[..., Study], store_of, tmp_path):
+    changes = ("search.trials=4", "search.generation=4", "space.levels=1")
+    experiment, whole = tiny(*changes), copy_of("run", *changes)
     store = store_of(experiment, tmp_path / "run")
     director = Director(experiment, store, rules=AHEAD)
     reached = [t for t in whole.trials if t.measurements]

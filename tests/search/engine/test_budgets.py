@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,8 +14,11 @@ from search.experiment import Experiment
 from search.report import read_status
 from search.report.words import conditions
 from search.study import Rules, rules_of
+from search.study.bounds import Bounds
 from search.study.patience import trained_since_growth
-from search.types import Study, TrialState
+from search.types import Study, Trial, TrialState
+
+from .remembering import Remembering
 
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
@@ -21,6 +26,14 @@ Tiny = Callable[..., Experiment]
 
 def steps_spent(study: Study) -> int:
     return sum(t.last.step for t in study.trials if t.last is not None)
+
+
+@pytest.fixture
+def search_in(search_in: Search) -> Search:
+    """Search with trainings that are not repeated."""
+    return lambda experiment, name, *workers, **options: search_in(
+        experiment, name, *workers, evaluator=Remembering(experiment.evaluation_plan()), **options
+    )
 
 
 def test_steps_are_never_exceeded_and_more_of_them_go_on(tiny: Tiny, search_in: Search, tmp_path: Path):
@@ -64,6 +77,49 @@ def test_time_is_summed_over_the_sessions_and_ends_the_search(
     again = search_in(tiny(), "run", rules=Rules(time_s=1e6))
     assert again.facts["elapsed_s"] > spent
     assert again.facts["ended_by"]["rule"] == "trials"
+
+
+def bounds(rules: Rules, *, spent: tuple[int, ...] = (), elapsed_s: float = 0.0) -> Bounds:
+    """Make the bounds of a run with rungs of 10 and 30 steps, some candidates trained and some time gone."""
+    trials = [SimpleNamespace(last=SimpleNamespace(step=step)) for step in spent]
+    store = SimpleNamespace(facts={"elapsed_s": elapsed_s}, index=SimpleNamespace(trials=trials))
+    problem = SimpleNamespace(proxy=SimpleNamespace(rungs=(10, 30)))
+    return Bounds(problem, store, rules)  # pyright: ignore[reportArgumentType]
+
+
+def waiting(*latencies_ms: float | None, step: int = 0) -> list[Trial]:
+    """Return candidates of given latencies that wait for a training, from a step on."""
+    last = SimpleNamespace(step=step) if step else None
+    return [SimpleNamespace(value=lambda _, ms=ms: ms, last=last) for ms in latencies_ms]  # pyright: ignore
+
+
+def latencies(trials: list[Trial]) -> list[float | None]:
+    return [trial.value("latency_ms") for trial in trials]
+
+
+def test_the_slowest_are_trained_first_so_that_no_worker_ends_late():
+    assert latencies(bounds(Rules()).affordable(waiting(5.0, None, 9.0, 7.0), 0)) == [9.0, 7.0, 5.0, None]
+    assert latencies(bounds(Rules(steps=1000)).affordable(waiting(5.0, 9.0), 0)) == [9.0, 5.0]
+
+
+def test_steps_are_spent_to_the_last_one():
+    # Three trainings of 10 steps take exactly the 30 that are left of 50; from 10 on to 30, one takes 20.
+    assert latencies(bounds(Rules(steps=50), spent=(10, 10)).affordable(waiting(1, 2, 3, 4), 0)) == [4, 3, 2]
+    assert latencies(bounds(Rules(steps=50), spent=(30,)).affordable(waiting(1, 2, step=10), 1)) == [2]
+    assert latencies(bounds(Rules(steps=49), spent=(30,)).affordable(waiting(1, 2, step=10), 1)) == []
+
+
+@pytest.mark.parametrize(("steps", "are_spent"), [(29, True), (30, False)])
+def test_steps_are_spent_where_the_first_rung_takes_more_than_is_left(steps: int, are_spent: bool):
+    assert bounds(Rules(steps=steps), spent=(10, 10))._has_too_few_steps is are_spent
+
+
+@pytest.mark.parametrize(("elapsed_s", "is_out"), [(9.9, False), (10.0, True)])
+def test_time_is_spent_at_its_end(elapsed_s: float, is_out: bool, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    spent = bounds(Rules(time_s=10.0), elapsed_s=elapsed_s)
+    assert spent.is_out_of_time is is_out
+    assert spent.affordable(waiting(1.0), 0) == [] or not is_out
 
 
 def test_patience_ends_a_search_that_finds_nothing_new(tiny: Tiny, search_in: Search):

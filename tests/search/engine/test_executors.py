@@ -6,12 +6,14 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from search.executors import Executor, InlineExecutor, ProcessExecutor
-from search.types import EvaluationError, SpecError
+from search.executors import AwakeClock, Executor, InlineExecutor, ProcessExecutor, _Worker
+from search.types import EvaluationError, SpecError, WorkerDiedError, WorkerStartError
 
 
 def nothing() -> None:
@@ -152,3 +154,189 @@ def is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def square_late(x: int) -> int:
+    time.sleep(x)
+    return x * x
+
+
+@pytest.mark.slow
+def test_the_jobs_of_an_abandoned_run_end_and_their_answers_are_not_taken_for_others(processes: ProcessExecutor):
+    abandoned = processes.run(square_late, [0, 2])
+    assert next(abandoned).value == 0
+    abandoned.close()  # pyright: ignore[reportAttributeAccessIssue] - a generator
+    assert {o.job: o.value for o in processes.run(square, [7, 8])} == {7: 49, 8: 64}
+
+
+@pytest.mark.slow
+def test_a_later_run_ends_the_earlier_one(processes: ProcessExecutor):
+    earlier = processes.run(square_late, [0, 2])
+    assert next(earlier).value == 0
+    assert {o.job: o.value for o in processes.run(square, [7, 8])} == {7: 49, 8: 64}
+    with pytest.raises(RuntimeError, match="a later run"):
+        next(earlier)
+
+
+@pytest.mark.slow
+def test_an_answer_belongs_to_the_job_that_was_sent_last():
+    worker = _Worker(0, nothing)
+    try:
+        worker.send(square, 2, None)
+        worker.send(square, 3, None)
+        answer = None
+        while answer is None:
+            answer = worker.hear(worker.pipe.recv(), now=0.0)
+    finally:
+        worker.kill()
+    assert answer.value == 9
+
+
+def fail_to_import() -> None:
+    raise ImportError("libfoo.so.3: cannot open shared object file")
+
+
+def leave() -> None:
+    os._exit(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("start", "cause"),
+    [
+        (fail_to_import, "could not start: ImportError: libfoo.so.3: cannot open shared object file"),
+        (leave, r"ended \(exit code 1\) while it was starting"),
+    ],
+)
+def test_a_worker_that_cannot_start_is_no_fault_of_a_job_and_says_why(start: Callable[[], None], cause: str):
+    executor = ProcessExecutor(1, start)
+    with pytest.raises(WorkerStartError, match=cause) as raised:
+        list(executor.run(square, [1]))
+    executor.close()
+    assert "emory" not in str(raised.value)
+
+
+def leave_on_two(x: int) -> int:
+    if x == 2:
+        os._exit(3)
+    return x
+
+
+@pytest.mark.slow
+def test_memory_is_blamed_only_where_a_worker_was_killed(processes: ProcessExecutor):
+    killed = {o.job: o.error for o in processes.run(die_on_two, [2])}[2]
+    ended = {o.job: o.error for o in processes.run(leave_on_two, [2])}[2]
+    assert isinstance(killed, WorkerDiedError)
+    assert isinstance(ended, WorkerDiedError)
+    assert "Out of memory" in str(killed)
+    assert "exit code 3" in str(ended)
+    assert "memory" not in str(ended)
+
+
+class Unloadable:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return fail_to_import, ()
+
+
+@pytest.mark.slow
+def test_a_job_that_the_worker_cannot_import_has_that_error(processes: ProcessExecutor):
+    [outcome] = processes.run(repr, [Unloadable()])
+    assert isinstance(outcome.error, ImportError)
+    assert "libfoo.so.3" in str(outcome.error)
+
+
+def function_of(x: int) -> Callable[[], int]:
+    return lambda: x
+
+
+@pytest.mark.slow
+def test_a_result_that_cannot_be_pickled_is_an_error_of_its_job(processes: ProcessExecutor):
+    [outcome] = processes.run(function_of, [1])
+    assert isinstance(outcome.error, EvaluationError)
+    assert "cannot be sent to the driver" in str(outcome.error)
+
+
+def exit_with(code: int) -> None:
+    sys.exit(code)
+
+
+def test_a_job_that_calls_sys_exit_has_failed_and_nothing_else_ends(executor: Executor):
+    [outcome] = executor.run(exit_with, [4])
+    assert isinstance(outcome.error, EvaluationError)
+    assert "sys.exit(4)" in str(outcome.error)
+
+
+SHADOWED = ("types", "signal", "struct", "socket", "pickle", "threading")
+
+
+def imported_from(name: str) -> str:
+    return str(Path(__import__(name).__file__ or "").parent)
+
+
+@pytest.mark.slow
+def test_workers_start_in_a_folder_with_files_named_like_modules_of_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in SHADOWED:
+        (tmp_path / f"{name}.py").write_text(f"raise SystemExit('{name} of the current folder was imported')")
+    monkeypatch.chdir(tmp_path)
+    executor = ProcessExecutor(1, nothing)
+    found = {o.job: o.value for o in executor.run(imported_from, SHADOWED)}
+    executor.close()
+    assert found == {name: imported_from(name) for name in SHADOWED}
+
+
+@pytest.mark.parametrize(
+    ("slept_s", "passed_s", "computed_s", "counted_s"),
+    [
+        (1.0, 0.3, 0.0, 0.3),  # woken early
+        (1.0, 1.2, 0.0, 1.2),  # a little late
+        (1.0, 41.0, 0.1, 1.1),  # suspended
+        (0.0, 30.0, 29.5, 30.0),  # computed
+        (float("inf"), 500.0, 0.0, 500.0),  # waited without an end
+    ],
+)
+def test_time_in_which_the_driver_is_suspended_does_not_count(
+    slept_s: float, passed_s: float, computed_s: float, counted_s: float
+):
+    wall, cpu = iter([100.0, 100.0 + passed_s]), iter([5.0, 5.0 + computed_s])
+    clock = AwakeClock(wall=lambda: next(wall), cpu=lambda: next(cpu))
+    clock.advance(slept_s)
+    assert clock.now == pytest.approx(counted_s)
+
+
+LIMITED_DRIVER = """
+import pathlib, sys, time
+from search.executors import ProcessExecutor
+
+def start():
+    pass
+
+def wait_for(path):
+    print("begun", flush=True)
+    while not pathlib.Path(path).exists():
+        time.sleep(0.05)
+    return "done"
+
+if __name__ == "__main__":
+    executor = ProcessExecutor(1, start, limit_s=lambda job: 4.0)
+    [outcome] = executor.run(wait_for, [sys.argv[1]])
+    print(outcome.value, outcome.error, flush=True)
+    executor.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="suspends by POSIX signals")
+def test_a_job_that_was_suspended_with_its_driver_is_not_late(tmp_path: Path):
+    script, event = tmp_path / "driver.py", tmp_path / "event"
+    script.write_text(textwrap.dedent(LIMITED_DRIVER))
+    command = [sys.executable, str(script), str(event)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True) as driver:
+        assert driver.stdout is not None
+        assert driver.stdout.readline() == "begun\n"
+        os.killpg(driver.pid, signal.SIGSTOP)
+        time.sleep(6)
+        event.touch()
+        os.killpg(driver.pid, signal.SIGCONT)
+        assert driver.stdout.read() == "done None\n"

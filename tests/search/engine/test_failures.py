@@ -25,6 +25,8 @@ from search.study.rules import failure_kind
 from search.tasks.patches import PatchSampler
 from search.types import EvaluationError, FailureKind, Measurement, Study, TrialState, WorkerDiedError
 
+from .remembering import Remembering
+
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
 
@@ -42,7 +44,7 @@ def only_failure(study: Study) -> tuple[int, FailureKind | None, str]:
     return failed.number, failed.failure_kind, failed.reason
 
 
-class Exploding(ProxyEvaluator):
+class Exploding(Remembering):
     """Trains one candidate at a rate at which nothing converges."""
 
     def train(self, job: CandidateJob) -> Measurement:
@@ -54,16 +56,12 @@ class Exploding(ProxyEvaluator):
         return evaluator_module.train(replace(self.plan, proxy=proxy), job)
 
 
-def test_an_exploding_loss_is_told_with_the_loss_and_the_rate(tiny: Tiny, search_in: Search):
+def test_an_exploding_loss_is_told_with_the_loss_and_the_rate_everywhere(tiny: Tiny, search_in: Search, tmp_path: Path):
     study = search_in(tiny("search.trials=3"), "run", evaluator=Exploding(tiny().evaluation_plan()))
     number, kind, reason = only_failure(study)
     assert (number, kind) == (1, FailureKind.DIVERGED)
     assert reason.startswith("diverged: the loss is ")
     assert "learning_rate = 1e+06" in reason
-
-
-def test_a_diverged_run_says_so_everywhere(tiny: Tiny, search_in: Search, tmp_path: Path):
-    study = search_in(tiny("search.trials=3"), "run", evaluator=Exploding(tiny().evaluation_plan()))
     assert failures(study) == {FailureKind.DIVERGED: 1}
     assert failure_words(study) == "1 diverged"
     assert funnel(study)["failed"] == 1
@@ -89,7 +87,7 @@ def test_a_dataset_that_raises_fails_the_candidates_after_a_retry(
     assert len(study.in_state(TrialState.FAILED)) == 2
 
 
-class NoMemory(ProxyEvaluator):
+class NoMemory(Remembering):
     """Asks for more memory than there can be, for one candidate by torch, for another by Python."""
 
     def train(self, job: CandidateJob) -> Measurement:
@@ -114,6 +112,7 @@ class Sleeping(ProxyEvaluator):
         return super().train(job)
 
 
+@pytest.mark.slow
 def test_a_hanging_training_is_ended_and_the_run_goes_on(
     tiny: Tiny, search_in: Search, limited_worker: ProcessExecutor
 ):
@@ -138,9 +137,10 @@ class DiesUntil(ProxyEvaluator):
         return super().train(job)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signals")
 def test_a_candidate_whose_worker_died_is_tried_again_and_that_is_recorded(
-    tiny: Tiny, search_in: Search, limited_worker: ProcessExecutor, tmp_path: Path
+    tiny: Tiny, search_in: Search, ran: Search, limited_worker: ProcessExecutor, tmp_path: Path
 ):
     experiment = tiny("search.trials=3")
     (tmp_path / "run").mkdir()
@@ -150,12 +150,12 @@ def test_a_candidate_whose_worker_died_is_tried_again_and_that_is_recorded(
     [setback] = study.trials[1].setbacks
     assert setback.startswith("out of memory: the worker process died (signal SIGKILL)")
     assert read_study(tmp_path / "run").trials[1].setbacks == (setback,)
-    calm = search_in(experiment, "calm")
     assert [t.measurements[0].psnr_db for t in study.trials if t.measurements] == [
-        t.measurements[0].psnr_db for t in calm.trials if t.measurements
+        t.measurements[0].psnr_db for t in ran("search.trials=3").trials if t.measurements
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="kills by POSIX signals")
 def test_without_retries_a_dead_worker_is_a_failed_candidate(
     tiny: Tiny, search_in: Search, limited_worker: ProcessExecutor, tmp_path: Path
@@ -167,7 +167,7 @@ def test_without_retries_a_dead_worker_is_a_failed_candidate(
     assert only_failure(study)[:2] == (1, FailureKind.OUT_OF_MEMORY)
 
 
-class FailsAtTheEnd(ProxyEvaluator):
+class FailsAtTheEnd(Remembering):
     def remeasure(self, job: CandidateJob):
         raise RuntimeError("no timer")
 
@@ -187,6 +187,21 @@ def test_limits_come_from_the_file_or_from_the_latency(tiny: Tiny, unbroken: Stu
     assert latency_ms
     expected = 6 * 3 * (2 * 12**2 / 24**2) * latency_ms / 1000  # 6 steps of 2 patches of 12 px, measured at 24 px
     assert automatic.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
+
+
+def test_the_automatic_limit_is_that_of_a_cpu_whatever_the_latency_was_measured_on(tiny: Tiny, unbroken: Study):
+    trial = unbroken.trials[0]
+    cost = trial.cost
+    assert cost is not None
+    assert cost.latency_ms is not None
+    pixels = 2 * 12**2  # of 2 patches of 12 px
+    on_cuda = rules_of(tiny("budget.latency_ms.device=cuda:0"))
+    macs_at = tiny().budget.macs_at
+    expected = 6 * 3 * pixels * cost.macs_g / (macs_at.width * macs_at.height)  # at 1e9 MACs a second
+    assert on_cuda.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
+    on_four_threads = rules_of(tiny("budget.threads=4"))
+    expected = 6 * 3 * (pixels / 24**2) * 4 * cost.latency_ms / 1000
+    assert on_four_threads.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
 
 
 @pytest.mark.parametrize(

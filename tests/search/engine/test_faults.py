@@ -30,7 +30,7 @@ from search.types import Measurement, StoreError, Study, Trial, TrialState
 
 from .synthetic import TRAININGS, Arithmetic, Synthetic, nothing
 
-KILLS = 20
+KILLS = pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
 TOLD, COUNTED = "told.txt", "calls.txt"
 REFUSED = 3
 """Exit code of a driver that ended with a StoreError."""
@@ -161,18 +161,19 @@ class Witness:
         assert study.facts | times == unbroken.facts | times
 
 
+@KILLS
 @pytest.mark.parametrize(("workers", "share"), [(0, 8), (2, 4)], ids=["inline", "two workers"])
 def test_a_driver_that_is_killed_loses_nothing_and_repeats_nothing(
-    workers: int, share: int, nursery: Any, unbroken: Study, calls: int, tmp_path: Path
+    workers: int, share: int, kills: int, nursery: Any, unbroken: Study, calls: int, tmp_path: Path
 ):
-    draw, kills, run = random.Random(f"driver {workers}"), 0, 0
+    draw, run = random.Random(f"driver {workers}"), 0
     witness = Witness(tmp_path / "run0")
-    while kills < KILLS:
+    while kills > 0:
         fate = Fate(dies_at=draw.randrange(1, calls // share))
         code = end_of(nursery, witness.folder, workers, fate)
-        assert code in (0, -signal.SIGKILL), f"kill {kills}, {fate}, run {run}: exit code {code}"
+        assert code in (0, -signal.SIGKILL), f"{kills} kills left, {fate}, run {run}: exit code {code}"
         witness.look()
-        kills += code != 0
+        kills -= code != 0
         if code == 0:
             witness.compare(unbroken)
             run += 1
@@ -182,11 +183,12 @@ def test_a_driver_that_is_killed_loses_nothing_and_repeats_nothing(
     witness.compare(unbroken)
 
 
+@KILLS
 def test_a_worker_that_is_killed_costs_its_own_candidate_another_try_and_no_other_anything(
-    nursery: Any, tmp_path: Path
+    kills: int, nursery: Any, tmp_path: Path
 ):
-    draw, kills, run = random.Random("worker"), 0, 0
-    while kills < KILLS:
+    draw, run = random.Random("worker"), 0
+    while kills > 0:
         folder = tmp_path / f"run{run}"
         fate = Fate(deadly={n: draw.randrange(2) for n in draw.sample(range(20), 12)})
         assert end_of(nursery, folder, 2, fate) == 0
@@ -202,16 +204,23 @@ def test_a_worker_that_is_killed_costs_its_own_candidate_another_try_and_no_othe
         assert study.facts["finished"] == 18
         for trial in study.in_state(TrialState.COMPLETE, TrialState.STOPPED):
             assert [begun[trial.number, m.rung] for m in trial.measurements] == [1] * len(trial.measurements)
-        kills, run = kills + len(struck) + len(lost), run + 1
+        kills, run = kills - len(struck) - len(lost), run + 1
 
 
-@pytest.mark.parametrize("workers", [0, 2], ids=["inline", "two workers"])
+@pytest.mark.parametrize(
+    ("workers", "times"),
+    [
+        pytest.param(0, 3, id="inline"),
+        pytest.param(0, 20, id="inline, often", marks=pytest.mark.slow),
+        pytest.param(2, 5, id="two workers", marks=pytest.mark.slow),
+    ],
+)
 def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_once_there_is_room(
-    workers: int, nursery: Any, unbroken: Study, tmp_path: Path
+    workers: int, times: int, nursery: Any, unbroken: Study, tmp_path: Path
 ):
     draw, whole = random.Random(f"disk {workers}"), (unbroken.folder / JOURNAL).stat().st_size
     witness = Witness(tmp_path / "run")
-    for room in sorted(draw.sample(range(2000, whole - 200), KILLS if workers == 0 else 5)):
+    for room in sorted(draw.sample(range(2000, whole - 200), times)):
         code = end_of(nursery, witness.folder, workers, Fate(room=room))
         told = (tmp_path / TOLD).read_text()
         assert code == REFUSED, f"room {room}: exit code {code}"

@@ -276,6 +276,7 @@ def test_a_session_is_remembered_by_the_lower_quartile_of_its_blocks(monkeypatch
 # -- runtimes and devices ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_onnx_runtime_is_named_with_its_version(model):
     figure = measure_latency(model, AT, threads=1, runtime="onnxruntime", limit_s=0.05)
     assert figure.runtime.startswith("onnxruntime 1.")

@@ -9,10 +9,12 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from hfir.model import HydraFusionIR
 from search.cli.app import app
 from search.measuring import bundle
 from search.measuring.bundle import MANIFEST, SCRIPT, write_bundle
@@ -21,6 +23,8 @@ from search.measuring.importing import import_latencies
 from search.report.devices import on_device
 from search.store import read_study
 from search.types import InputError
+
+pytestmark = pytest.mark.usefixtures("measured_figures")
 
 SMALL = Path(__file__).parents[3] / "results" / "reference" / "small"
 NETWORK = """
@@ -109,16 +113,30 @@ def test_measure_offers_its_commands_and_the_options_of_a_network():
 # -- other devices -------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def bundled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """Return a run and its bundle, with two networks."""
-    run = tmp_path_factory.mktemp("devices") / "run"
+def bundle_in(folder: Path) -> tuple[Path, Path]:
+    """Write the bundle of a run, with two networks; return both."""
+    run = folder / "run"
     shutil.copytree(SMALL, run)
     with pytest.MonkeyPatch.context() as patch:
         every = bundle._chosen
         patch.setattr(bundle, "_chosen", lambda study, every_=False, **k: list(every(study, every=False))[:2])
-        write_bundle(run, run.parent / "bundle", every=False)
-    return run, run.parent / "bundle"
+        write_bundle(run, folder / "bundle", every=False)
+    return run, folder / "bundle"
+
+
+def unexported(model: HydraFusionIR, out: Path, *, format: str, name: str, overwrite: bool) -> SimpleNamespace:
+    """Stand for an export: a file that nobody runs."""
+    path = out / f"{name}.{format}"
+    path.write_bytes(name.encode())
+    return SimpleNamespace(path=path)
+
+
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a run and its bundle, whose ONNX files are none."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "export_model", unexported)
+        return bundle_in(tmp_path_factory.mktemp("devices"))
 
 
 @pytest.fixture
@@ -155,9 +173,8 @@ def changed(path: Path, **values: object) -> Path:
 
 
 @pytest.mark.slow
-def test_the_script_of_a_bundle_runs_alone_and_goes_on_where_it_stopped(bundled: tuple[Path, Path], tmp_path: Path):
-    folder = tmp_path / "bundle"
-    shutil.copytree(bundled[1], folder)
+def test_the_script_of_a_bundle_runs_alone_and_goes_on_where_it_stopped(tmp_path: Path):
+    run, folder = bundle_in(tmp_path)
     call = [sys.executable, "-I", str(folder / SCRIPT), "--limit-s", "0.05"]
     out = subprocess.run(call, capture_output=True, text=True, check=True).stdout
     assert "2/2" in out
@@ -168,7 +185,7 @@ def test_the_script_of_a_bundle_runs_alone_and_goes_on_where_it_stopped(bundled:
     assert out.startswith("2/2")
     again = (folder / "results.csv").read_text()
     assert again.startswith(first.replace("\r\n", "\n")) or again.startswith(first)
-    assert import_latencies(bundled[0], folder / "results.csv", name="here") == 2
+    assert import_latencies(run, folder / "results.csv", name="here") == 2
 
 
 def test_figures_of_a_device_rank_the_front_anew(measured: tuple[Path, Path]):

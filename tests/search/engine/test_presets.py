@@ -18,24 +18,23 @@ import pytest
 import torch
 from PIL import Image
 from ruamel.yaml import YAML
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from hfir import HFIRConfig, build_model, export_model, load_preset
-from search.cli import presets as commands
-from search.cli.app import app
 from search.evaluation.cost import as_deployed
 from search.evaluation.evaluator import task_data
+from search.evaluation.host import host_name
 from search.evaluation.proxy import validate
 from search.evaluation.quality import psnr_db, to_uint8
 from search.executors import InlineExecutor
 from search.experiment import Experiment
-from search.presets import Comparison, Refused, Verdict, Written, export_presets, verify_preset
+from search.presets import Comparison, Refused, Verdict, Written, export_presets, exporting, verify_preset, verifying
 from search.presets.budget import check_budget
 from search.presets.names import descriptive_name
 from search.presets.sample import CAPTION_PX, GAP_PX, ZOOM, make_sample
 from search.report import choose_presets
 from search.study import checkpoint_path
-from search.types import Study, Trial
+from search.types import EvaluationError, Latency, Study, Trial
 
 Tiny = Callable[..., Experiment]
 ROLES = ("best", "within_5000ms")
@@ -54,16 +53,22 @@ def best(unbroken: Study) -> Trial:
     return choose_presets(unbroken)["best"]
 
 
+@pytest.fixture(scope="module", params=["plain", pytest.param("onnx", marks=pytest.mark.slow)])
+def onnx(request: pytest.FixtureRequest) -> bool:
+    """Return whether presets are shipped with ONNX files, which take long to write."""
+    return request.param == "onnx"
+
+
 @pytest.fixture(scope="module")
-def shipped(unbroken: Study, tiny: Tiny, best: Trial, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of two presets of one network, with ONNX; look, do not touch."""
-    out = tmp_path_factory.mktemp("shipped")
-    chosen = dict.fromkeys(ROLES, best)
-    results = export_presets(
-        unbroken, tiny().evaluation_plan(), chosen, classes_ms={"within_5000ms": 5000.0}, out=out, onnx=True
-    )
-    assert all(isinstance(result, Written) and result.onnx for result in results)
-    return out
+def shipped(unbroken: Study, tiny: Tiny, best: Trial, onnx: bool, made_once: Callable[..., Path]) -> Path:
+    """Return the folder of two presets of one network; look, do not touch."""
+
+    def make(out: Path) -> None:
+        plan, chosen = tiny().evaluation_plan(), dict.fromkeys(ROLES, best)
+        results = export_presets(unbroken, plan, chosen, classes_ms={"within_5000ms": 5000.0}, out=out, onnx=onnx)
+        assert all(isinstance(result, Written) and bool(result.onnx) is onnx for result in results)
+
+    return made_once(f"shipped-{onnx}", make)
 
 
 @pytest.fixture
@@ -73,18 +78,9 @@ def preset(shipped: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def run_copy(unbroken: Study, tiny: Tiny, tmp_path: Path) -> Path:
+def run_copy(copy_of: Callable[..., Study]) -> Path:
     """Return a copy of the run's folder, as the command line leaves it."""
-    folder = Path(shutil.copytree(unbroken.folder, tmp_path / "run"))
-    YAML().dump(tiny().spec, folder / "experiment.yaml")
-    return folder
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Return the command line, which measures in this process here, and so as briefly as the other tests."""
-    monkeypatch.setattr(commands, "ProcessExecutor", lambda *_: InlineExecutor())
-    return lambda *arguments: CliRunner().invoke(app, [str(a) for a in arguments])
+    return copy_of("run").folder
 
 
 def card_of(folder: Path) -> dict[str, Any]:
@@ -97,12 +93,12 @@ def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
     YAML().dump(card, folder / "preset.yaml")
 
 
-def test_a_preset_folder_holds_its_files_and_their_checksums(shipped: Path, best: Trial):
+def test_a_preset_folder_holds_its_files_and_their_checksums(shipped: Path, best: Trial, onnx: bool):
     assert {folder.name for folder in shipped.iterdir()} == set(ROLES)
     for role in ROLES:
         folder, card = shipped / role, card_of(shipped / role)
-        onnx = f"2x_tiny-{card['name']}_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op18.onnx"
-        assert set(card["files"]) == {"weights.safetensors", "sample.png", onnx}
+        written = {f"2x_tiny-{card['name']}_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op18.onnx"} if onnx else set()
+        assert set(card["files"]) == {"weights.safetensors", "sample.png", *written}
         assert {path.name for path in folder.iterdir()} == {*card["files"], "preset.yaml", "card.md"}
         text = (folder / "card.md").read_text()
         for name in (*card["files"], "preset.yaml"):
@@ -126,15 +122,18 @@ def test_names_say_what_they_are(make_trial: Callable[..., Trial]):
     assert descriptive_name("best", large) == "best_cpu1_123ms_31.2dB_12M"
 
 
-def test_the_five_lines_of_the_card_run_in_the_folder(preset: Path):
+def test_the_five_lines_of_the_card_run_in_the_folder(preset: Path, onnx: bool):
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(preset / "in.png")
-    onnx_lines, hfir_lines = re.findall(r"```python\n(.*?)\n```", (preset / "card.md").read_text(), re.DOTALL)
-    assert len(onnx_lines.splitlines()) == len(hfir_lines.splitlines()) == 5
-    assert not re.search("hfir|torch", onnx_lines.replace("HydraFusionIR", ""))
-    for lines in (onnx_lines, f"{hfir_lines}\nassert y.shape == (1, 3, 240, 320)"):
+    *onnx_lines, hfir_lines = re.findall(r"```python\n(.*?)\n```", (preset / "card.md").read_text(), re.DOTALL)
+    assert len(onnx_lines) == onnx
+    assert {len(lines.splitlines()) for lines in (*onnx_lines, hfir_lines)} == {5}
+    assert not any(re.search("hfir|torch", lines.replace("HydraFusionIR", "")) for lines in onnx_lines)
+    for lines in (*onnx_lines, f"{hfir_lines}\nassert y.shape == (1, 3, 240, 320)"):
         done = subprocess.run([sys.executable, "-c", lines], cwd=preset, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+    if not onnx:
+        return  # the other lines write no picture
     with torch.inference_mode():
         expected = load_preset(preset)(torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255).clamp(0, 1)
     levels = (expected[0].permute(1, 2, 0) * 255).round().numpy()
@@ -198,14 +197,14 @@ def test_a_preset_over_the_budget_is_not_written(unbroken: Study, tiny: Tiny, be
 
 
 def test_a_current_folder_stays_and_another_trial_replaces_what_is_ours(
-    unbroken: Study, tiny: Tiny, best: Trial, preset: Path
+    unbroken: Study, tiny: Tiny, best: Trial, preset: Path, onnx: bool
 ):
     plan, before = tiny().evaluation_plan(), (preset / "preset.yaml").read_bytes()
     (preset / "mine.txt").write_text("a note")
     [kept] = export_presets(unbroken, plan, {"best": best}, out=preset.parent, keep_current=True)
     assert isinstance(kept, Written)
     assert not kept.renewed
-    assert kept.onnx
+    assert bool(kept.onnx) is onnx
     assert (preset / "preset.yaml").read_bytes() == before
     other = dataclasses.replace(best, key="of-another-network")
     [renewed] = export_presets(unbroken, plan, {"best": other}, out=preset.parent, keep_current=True)
@@ -235,40 +234,105 @@ def verdicts(rows: tuple[Comparison, ...]) -> dict[str, Verdict]:
     return {row.figure.split(" (")[0].split(" at ")[0]: row.verdict for row in rows}
 
 
-def test_a_preset_verifies_on_the_machine_that_made_it(preset: Path):
+def test_a_preset_verifies_on_the_machine_that_made_it(preset: Path, onnx: bool):
     rows = verify_preset(preset)
     assert not any(row.is_fault for row in rows)
     found = verdicts(rows)
-    latency = found.pop("latency")
-    assert latency in (Verdict.SAME, Verdict.DIFFERS, Verdict.UNKNOWN)  # how busy the machine is now, nobody knows
     assert set(found) == {
         "SHA-256 of weights.safetensors",
-        "SHA-256 of the ONNX file",
         "SHA-256 of sample.png",
         "PSNR",
-        "ONNX, max |difference|",
         "parameters",
         "MACs",
         "peak memory",
+        "latency",
+        *(("SHA-256 of the ONNX file", "ONNX, max |difference|") if onnx else ()),
     }
     assert set(found.values()) == {Verdict.SAME}
 
 
-def test_verifying_finds_what_was_changed_and_spares_other_machines(preset: Path):
+@pytest.mark.parametrize(
+    ("median", "low", "high", "verdict"),
+    [
+        (10.0, 9.8, 10.2, Verdict.SAME),
+        (10.9, 10.7, 11.1, Verdict.SAME),
+        (11.2, 11.0, 11.4, Verdict.DIFFERS),
+        (8.9, 8.7, 9.1, Verdict.DIFFERS),
+        (13.0, 10.1, 16.0, Verdict.SAME),
+        (7.0, 4.0, 9.9, Verdict.SAME),
+    ],
+    ids=["equal", "within a tenth", "slower", "faster", "slower within the intervals", "faster within the intervals"],
+)
+def test_a_latency_differs_by_more_than_a_tenth_and_beyond_both_intervals(
+    median: float, low: float, high: float, verdict: Verdict
+):
+    row = compared_latency(median_ms=median, low_ms=low, high_ms=high)
+    assert row.verdict is verdict
+    assert not row.is_fault
+    assert row.difference == f"{median / 10 - 1:+.1%}"
+
+
+@pytest.mark.parametrize(
+    ("here", "recorded", "comment"),
+    [
+        ({}, {"host": "another"}, "recorded on another machine (another): the two do not compare"),
+        ({"trusted": False}, {}, "untrusted: the machine was busy here"),
+        ({}, {"trusted": False}, "untrusted: the machine was busy when it was recorded"),
+    ],
+)
+def test_latencies_of_another_machine_or_a_busy_one_are_not_compared(here: dict, recorded: dict, comment: str):
+    row = compared_latency(recorded, median_ms=20.0, low_ms=19.0, high_ms=21.0, **here)
+    assert (row.verdict, row.comment) == (Verdict.UNKNOWN, comment)
+
+
+@pytest.mark.parametrize(
+    ("here", "verdict", "difference"),
+    [
+        (0.5, Verdict.SAME, ""),
+        (0.50000049, Verdict.SAME, ""),
+        (0.500001, Verdict.DIFFERS, "+0.000001"),
+        (0.499999, Verdict.DIFFERS, "-0.000001"),
+    ],
+)
+def test_a_count_differs_in_its_last_recorded_digit_in_either_direction(here: float, verdict: Verdict, difference: str):
+    row = verifying._counted("parameters (M)", 0.5, here, digits=6)
+    assert (row.verdict, row.difference) == (verdict, difference)
+
+
+@pytest.mark.parametrize("psnr_db", [30.97, 31.03])
+def test_weights_that_score_otherwise_than_their_trial_are_not_exported(
+    psnr_db: float, make_trial: Callable[..., Trial], make_study: Callable[..., Study], tmp_path: Path
+):
+    exporter = exporting._Exporter(make_study(), None, tmp_path, onnx=False, executor=InlineExecutor())  # pyright: ignore
+    trial = make_trial(0, psnr_db=31.0, latency_ms=5.0, macs_g=1.0)
+    exporter._compare(trial, 31.0 + 0.9 * exporting.SAME_PSNR_DB, tmp_path)
+    with pytest.raises(EvaluationError, match=rf"scores {psnr_db:.3f} dB, its trial 0 31.000 dB"):
+        exporter._compare(trial, psnr_db, tmp_path)
+
+
+def compared_latency(recorded: dict[str, Any] | None = None, **here: Any) -> Comparison:
+    """Compare a latency with a recorded one of 10 ms (9.8 to 10.2)."""
+    fields = {"repeats": 60, "at": "160x160", "threads": 1, "device": "cpu", "dtype": "float32", "measured_at": ""}
+    latency = Latency(**fields, runtime="torch", host=host_name(), **here)
+    measured = {"latency_ms": 10.0, "latency_interval_ms": [9.8, 10.2]}
+    return verifying._latency(measured, {"host": host_name(), "runtime": "torch", **(recorded or {})}, latency)
+
+
+def test_verifying_finds_what_was_changed_and_spares_other_machines(preset: Path, onnx: bool):
     def change(card: dict[str, Any]) -> None:
         card["measured"]["psnr_db"] += 0.02
         card["measured"]["params_m"] += 0.001
         card["conditions"]["latency"]["host"] = "another machine"
 
     rewrite(preset, change)
-    other = HFIRConfig(width=4, upscale=2, encoder_blocks=(1,), bottleneck_blocks=0, decoder_blocks=(0,))
-    made = export_model(build_model(other), preset / "other", format="onnx", name="other")
-    made.path.replace(preset / card_of(preset)["onnx"]["file"])
+    if onnx:
+        other = HFIRConfig(width=4, upscale=2, encoder_blocks=(1,), bottleneck_blocks=0, decoder_blocks=(0,))
+        made = export_model(build_model(other), preset / "other", format="onnx", name="other")
+        made.path.replace(preset / card_of(preset)["onnx"]["file"])
     rows = verify_preset(preset)
     assert {row.figure.split(" (")[0] for row in rows if row.is_fault} == {
-        "SHA-256 of the ONNX file",
-        "ONNX, max |difference|",
         "PSNR",
+        *(("SHA-256 of the ONNX file", "ONNX, max |difference|") if onnx else ()),
     }
     assert verdicts(rows)["parameters"] is Verdict.DIFFERS
     [latency] = [row for row in rows if row.figure.startswith("latency")]
@@ -330,11 +394,9 @@ def test_a_missing_checkpoint_is_told_and_the_other_presets_are_written(
     ids=["only infeasible", "one trial"],
 )
 def test_small_and_empty_runs_are_told_in_clear_words(
-    changes: tuple[str, ...], said: str, tiny: Tiny, search_in: Callable[..., Study], call: Callable[..., Result]
+    changes: tuple[str, ...], said: str, copy_of: Callable[..., Study], call: Callable[..., Result]
 ):
-    experiment = tiny(*changes)
-    study = search_in(experiment, "small")
-    YAML().dump(experiment.spec, study.folder / "experiment.yaml")
+    study = copy_of("small", *changes)
     done = call("presets", study.folder, "--no-onnx")
     assert done.exit_code == (1 if said else 0), done.output
     assert said in done.stderr

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from search.study import profile as profile_module
 from search.timing import Phase, Stopwatch, process_age_s, span, working
 from search.types import Study
 
-from .synthetic import Arithmetic, Synthetic, nothing
+from .synthetic import Arithmetic, Synthetic, nothing, process, rest, slowly
 
 
 class Clock:
@@ -160,23 +159,11 @@ def test_a_real_run_says_what_its_jobs_did(unbroken: Study):
 # -- workers that start ahead --------------------------------------------------------------------------
 
 
-def process(job: int) -> int:
-    return os.getpid()
-
-
-def slowly() -> None:
-    time.sleep(0.3)
-
-
 def test_a_job_says_how_long_it_took_and_where(two_processes: ProcessExecutor):
     outcomes = list(two_processes.run(rest, [0.01] * 4))
     assert {outcome.worker for outcome in outcomes} <= {0, 1}
     assert all(outcome.work is not None and outcome.work.busy_s >= 0.01 for outcome in outcomes)
     assert sum(outcome.starting_s > 0 for outcome in outcomes) == len({o.worker for o in outcomes})
-
-
-def rest(seconds: float) -> None:
-    time.sleep(seconds)
 
 
 def test_workers_that_start_ahead_are_those_that_work():

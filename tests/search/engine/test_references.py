@@ -20,14 +20,16 @@ from search.evaluation.plan import CandidateJob, ReferenceJob
 from search.evaluation.proxy import BETAS, EMA_LIMIT, GRADIENT_CLIP, ProxyTraining, Training, build_copy, validate
 from search.evaluation.references import cost_of
 from search.evaluation.trainable import Plain
-from search.executors import InlineExecutor, ProcessExecutor
+from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.references.loading import build, deploy_form
 from search.references.plan import ReferencePlan
 from search.references.rep_stack import RepStack
 from search.report import describe_standing, load_run, standings, write_tables
 from search.tasks.patches import PatchSampler
-from search.types import Cost, InputSize, SpecError, TrialState
+from search.types import Cost, InputSize, SpecError, Study, TrialState
+
+from .remembering import Remembering
 
 NETS = """
 from torch import nn
@@ -63,6 +65,17 @@ def beside(tiny_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return load_experiment(path)
 
     return load
+
+
+@pytest.fixture
+def search_in(search_in: Callable[..., Study]) -> Callable[..., Study]:
+    """Search with candidates that are not trained again: it is the references that matter here."""
+
+    def search(experiment: Experiment, name: str, *workers: Executor, **options: object) -> Study:
+        evaluator = Remembering(experiment.evaluation_plan())
+        return search_in(experiment, name, *workers, **{"evaluator": evaluator, **options})
+
+    return search
 
 
 def job(tmp_path: Path, plan: ReferencePlan) -> ReferenceJob:
@@ -109,6 +122,16 @@ def test_a_candidates_figures_are_bit_for_bit_what_they_were(tiny: Callable[...,
     assert now == written_out(config, plan.proxy, data, seed=7, steps=20)
 
 
+def test_the_reported_loss_is_the_mean_over_the_last_tenth_of_the_steps(tiny: Callable[..., Experiment]):
+    plan = tiny().evaluation_plan()
+    config = HFIRConfig(upscale=2, width=4, bottleneck_blocks=0, decoder_blocks=(0,))
+    training, losses = ProxyTraining(config, plan.proxy, task_data(plan.task), seed=7), []
+    reported = training.run_to(20, lambda step, loss, rate: losses.append(float(loss)))
+    assert reported == pytest.approx((losses[18] + losses[19]) / 2)
+    assert reported != pytest.approx(sum(losses) / 20)
+    assert training.run_to(25, lambda step, loss, rate: losses.append(float(loss))) == pytest.approx(losses[24])
+
+
 def test_any_module_trains_and_goes_on_from_its_checkpoint_as_if_unbroken(tiny, tmp_path: Path):
     evaluator = ProxyEvaluator(tiny().evaluation_plan())
     data = task_data(evaluator.plan.task)
@@ -149,9 +172,9 @@ def test_what_has_nothing_to_learn_is_scored_after_no_step(tiny, tmp_path: Path)
 # -- a run -------------------------------------------------------------------------------------------
 
 
-def test_references_are_trained_through_all_rungs_and_are_no_trials(beside, search_in, two_workers: ProcessExecutor):
+def test_references_are_trained_through_all_rungs_and_are_no_trials(beside, search_in):
     experiment = beside("bicubic", STACK, "{name: ours, module: 'engine_nets:Net', args: {width: 2}}")
-    study = search_in(experiment, "run", two_workers)
+    study = search_in(experiment, "run")
     assert [r.name for r in study.references] == ["bicubic", "stack", "ours"]
     assert [[m.step for m in r.measurements] for r in study.references] == [[0], [2, 4, 6], [2, 4, 6]]
     assert all(r.value("latency_ms") for r in study.references)
@@ -165,6 +188,14 @@ def test_references_are_trained_through_all_rungs_and_are_no_trials(beside, sear
     assert frame["trial"].isna().all()
     text = (study.folder / "trials.csv").read_text().splitlines()
     assert [line.split(",")[:3] for line in text[-3:]] == [["", n, "REFERENCE"] for n in ("bicubic", "stack", "ours")]
+
+
+@pytest.mark.slow
+def test_workers_build_references_of_the_users(beside, search_in, two_workers: ProcessExecutor):
+    experiment = beside("{name: ours, module: 'engine_nets:Net', args: {width: 2}}")
+    [two] = search_in(experiment, "two", two_workers).references
+    [one] = search_in(experiment, "one").references
+    assert [m.psnr_db for m in two.measurements] == [m.psnr_db for m in one.measurements] != []
 
 
 def test_a_reference_that_is_done_is_not_repeated_and_a_new_one_is_added(beside, search_in, store_of, tmp_path: Path):
@@ -202,7 +233,7 @@ def test_a_run_that_is_stopped_at_any_job_ends_with_the_same_references(beside, 
         ]
 
 
-class Elsewhere(ProxyEvaluator):
+class Elsewhere(Remembering):
     """Answers as another machine would."""
 
     def look_at_data(self, job: None) -> Baseline:

@@ -25,9 +25,9 @@ def seeds(study: Study) -> dict[int, list[tuple[int, float | None]]]:
     return {t.number: [(r.seed, r.psnr_db) for r in t.replicates] for t in study.trials if t.replicates}
 
 
-@pytest.fixture(scope="module")
-def replicated(tiny: Tiny, run_at: Search, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    return run_at(tmp_path_factory.mktemp("replicated"), tiny(), rules=RULES)
+@pytest.fixture(scope="session")
+def replicated(ran: Search) -> Study:
+    return ran(rules=RULES)
 
 
 def test_members_are_trained_again_from_other_weights_and_nothing_else_changes(replicated: Study, unbroken: Study):
@@ -45,22 +45,33 @@ def test_members_are_trained_again_from_other_weights_and_nothing_else_changes(r
     assert read_study(replicated.folder).trials == replicated.trials
 
 
-def test_a_finished_run_is_replicated_when_it_is_asked_for(tiny: Tiny, search_in: Search, replicated: Study):
-    assert not seeds(search_in(tiny(), "run"))
+def test_a_finished_run_is_replicated_when_it_is_asked_for(
+    tiny: Tiny, search_in: Search, copy_of: Search, replicated: Study
+):
+    assert not seeds(copy_of("run"))
     assert seeds(search_in(tiny(), "run", rules=RULES)) == seeds(replicated)
 
 
-@pytest.mark.parametrize("jobs", [2, 4])
+@pytest.mark.parametrize("jobs", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_an_interrupted_replication_goes_on_where_it_was(
-    jobs: int, tiny: Tiny, search_in: Search, replicated: Study, interrupted_after: Callable[[int], Executor]
+    jobs: int,
+    tiny: Tiny,
+    search_in: Search,
+    copy_of: Search,
+    replicated: Study,
+    interrupted_after: Callable[[int], Executor],
 ):
-    search_in(tiny(), "run")
+    copy_of("run")
     with pytest.raises(KeyboardInterrupt):
         search_in(tiny(), "run", interrupted_after(jobs), rules=RULES)
     assert seeds(search_in(tiny(), "run", rules=RULES)) == seeds(replicated)
 
 
-def test_workers_change_nothing(tiny: Tiny, search_in: Search, replicated: Study, two_workers: ProcessExecutor):
+@pytest.mark.slow
+def test_workers_change_nothing(
+    tiny: Tiny, search_in: Search, copy_of: Search, replicated: Study, two_workers: ProcessExecutor
+):
+    copy_of("run")
     assert seeds(search_in(tiny(), "run", two_workers, rules=RULES)) == seeds(replicated)
 
 
@@ -73,7 +84,10 @@ class DivergesAgain(ProxyEvaluator):
         return super().train(job)
 
 
-def test_a_seed_that_diverges_is_recorded_and_the_candidate_stays_complete(tiny: Tiny, search_in: Search):
+def test_a_seed_that_diverges_is_recorded_and_the_candidate_stays_complete(
+    tiny: Tiny, search_in: Search, copy_of: Search
+):
+    copy_of("run")
     asked = DivergesAgain(tiny().evaluation_plan())
     study = search_in(tiny(), "run", evaluator=asked, rules=Rules(replicates=1))
     tried = [t for t in study.trials if t.replicates]

@@ -109,6 +109,18 @@ def test_failed_candidates_take_no_place():
     assert promoted(trials) == [1]
 
 
+@pytest.mark.parametrize(("keep", "sent"), [(0.1, 1), (0.3, 1), (0.34, 2), (0.5, 2), (0.67, 3), (1.0, 3)])
+def test_the_share_that_goes_on_is_rounded_up(keep: float, sent: int):
+    trials = [candidate(n, [30 - n], 1 + n) for n in range(3)]
+    assert promoted(trials, keep=keep) == list(range(sent))
+
+
+@every_ranking
+def test_stopped_candidates_keep_their_place_but_are_not_sent_again(ranking: Ranking):
+    trials = [candidate(0, [35], 1, state=TrialState.STOPPED), candidate(1, [30], 2)]
+    assert promoted(trials, ranking=ranking) == []
+
+
 def test_complete_candidates_keep_their_place_but_are_not_sent_again():
     trials = [candidate(0, [35, 36], 1, state=TrialState.COMPLETE), candidate(1, [30], 2)]
     assert promoted(trials) == []

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -354,6 +355,42 @@ def test_what_belongs_together_is_appended_at_once(store: RunStore):
             assert store.study().trials[-1].reason == "because"
         before = journal.read_bytes()
         assert read_study(store.folder).trials == store.study().trials
+
+
+@pytest.fixture
+def bytes_on_disk(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of the file at each moment at which the system was told to write it to the disk."""
+    sizes: list[int] = []
+    fsync = os.fsync
+
+    def recorded(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    return sizes
+
+
+def test_a_record_is_on_the_disk_when_it_was_made(store: RunStore, bytes_on_disk: list[int]):
+    journal = store.folder / JOURNAL
+    for record in (
+        lambda: propose(store),
+        lambda: store.record_cost(0, COST, {}),
+        lambda: store.record_measurement(store.index[0], MEASUREMENT),
+        lambda: store.note("note", 1),
+        lambda: store.finish(0, TrialState.STOPPED),
+        lambda: store.optuna.set_user_attr("alone", 1),  # outside of `together`
+    ):
+        record()
+        assert bytes_on_disk[-1] == journal.stat().st_size
+
+
+def test_what_would_be_recorded_again_does_not_wait_for_the_disk(store: RunStore, bytes_on_disk: list[int]):
+    number = propose(store)
+    waits = len(bytes_on_disk)
+    with store.together(durable=False):
+        store.note("note", 1, trial=number)
+    assert len(bytes_on_disk) == waits
 
 
 def test_a_journal_that_another_program_writes_into_meanwhile_is_left_as_it_is(store: RunStore):

@@ -23,8 +23,12 @@ from search.store import RunStore, read_study
 from search.study import SearchRun, checkpoint_path
 from search.types import FailureKind, InputError, Measurement, Study, Trial, TrialState
 
+from .remembering import Remembering
+
 Search = Callable[..., Study]
 Tiny = Callable[..., Experiment]
+Ran = Callable[..., Study]
+"""`ran` of the fixtures: the tiny run with changes, run once; `copy_of`: a copy of it."""
 
 
 def story(study: Study) -> list[tuple[Any, ...]]:
@@ -61,7 +65,9 @@ def test_complete_trials_went_through_every_rung_and_stopped_ones_did_not(unbrok
 
 
 def test_the_same_file_and_seed_give_the_same_run_bit_for_bit(tiny: Tiny, search_in: Search, unbroken: Study):
-    assert story(search_in(tiny(), "again")) == story(unbroken)
+    again = search_in(tiny(), "again")
+    assert story(again) == story(unbroken)
+    assert read_study(again.folder) == again, "the record alone gives the study back"
 
 
 def test_another_seed_gives_other_weights_and_other_proposals(tiny: Tiny, search_in: Search, unbroken: Study):
@@ -71,13 +77,14 @@ def test_another_seed_gives_other_weights_and_other_proposals(tiny: Tiny, search
     assert other.trials[0].measurements[0].psnr_db != unbroken.trials[0].measurements[0].psnr_db
 
 
+@pytest.mark.slow  # by default the run of test_cli.py shows it
 def test_workers_change_nothing_but_the_time(
     tiny: Tiny, search_in: Search, unbroken: Study, two_workers: ProcessExecutor
 ):
     assert story(search_in(tiny(), "two", two_workers)) == story(unbroken)
 
 
-@pytest.mark.parametrize("jobs", [0, 2, 4, 6, 9, 13])
+@pytest.mark.parametrize("jobs", [4, 9, *(pytest.param(n, marks=pytest.mark.slow) for n in (0, 2, 6, 13))])
 def test_an_interrupted_run_goes_on_to_what_the_unbroken_one_finds(
     jobs: int, tiny: Tiny, search_in: Search, unbroken: Study, interrupted_after: Callable[[int], Executor]
 ):
@@ -128,8 +135,12 @@ def test_over_budget_candidates_cost_no_step_and_no_trial(tiny: Tiny, search_in:
     assert all(t.cost and t.cost.params_m <= 0.004 for t in trained)
 
 
-def test_a_network_is_never_trained_twice(tiny: Tiny, search_in: Search):
-    study = search_in(tiny("search.trials=200", "space.levels=1", "space.num_experts=1"), "run")
+THREE = "search.trials=3"
+SPENT = ("space.width=4", "space.levels=1", "space.num_experts=1", "search.trials=50")
+
+
+def test_a_network_is_never_trained_twice(ran: Ran):
+    study = ran(*SPENT)
     duplicates = study.in_state(TrialState.DUPLICATE)
     assert duplicates
     assert all(t.measurements == () and "same network as trial" in t.reason for t in duplicates)
@@ -137,11 +148,10 @@ def test_a_network_is_never_trained_twice(tiny: Tiny, search_in: Search):
     assert len(set(trained)) == len(trained)
 
 
-def test_a_space_that_is_spent_ends_the_run_with_the_reason(tiny: Tiny, search_in: Search):
-    experiment = tiny("space.width=4", "space.levels=1", "space.num_experts=1", "search.trials=50")
-    study = search_in(experiment, "run")
-    assert study.facts["ended_early"] == f"all {experiment.space.size} points of the space were considered"
-    assert len({t.key for t in study.trials}) == experiment.space.size
+def test_a_space_that_is_spent_ends_the_run_with_the_reason(tiny: Tiny, ran: Ran):
+    study, size = ran(*SPENT), tiny(*SPENT).space.size
+    assert study.facts["ended_early"] == f"all {size} points of the space were considered"
+    assert len({t.key for t in study.trials}) == size
 
 
 def test_illegal_networks_are_recorded_with_the_rule(tiny: Tiny, search_in: Search):
@@ -153,7 +163,7 @@ def test_illegal_networks_are_recorded_with_the_rule(tiny: Tiny, search_in: Sear
     assert all("num_heads = 3 does not divide" in t.reason for t in illegal)
 
 
-class FailsOnce(ProxyEvaluator):
+class FailsOnce(Remembering):
     """Fails the training of one trial, as a crash or a bug would."""
 
     def train(self, job: CandidateJob) -> Measurement:
@@ -179,6 +189,7 @@ class DiesOnce(ProxyEvaluator):
         return super().train(job)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_one_failed_trial_and_the_run_goes_on(
     tiny: Tiny, search_in: Search, two_workers: ProcessExecutor
 ):
@@ -189,15 +200,15 @@ def test_a_worker_that_dies_is_one_failed_trial_and_the_run_goes_on(
     assert len(study.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 5
 
 
-def test_a_finished_run_can_be_extended(tiny: Tiny, search_in: Search):
-    before = search_in(tiny("search.trials=3"), "run")
+def test_a_finished_run_can_be_extended(tiny: Tiny, search_in: Search, copy_of: Ran):
+    before = copy_of("run", THREE)
     after = search_in(tiny("search.trials=6"), "run")
     assert story(after)[: len(before.trials)] == story(before)
     assert len(after.in_state(TrialState.COMPLETE, TrialState.STOPPED)) == 6
 
 
-def test_a_finished_run_does_nothing_more(tiny: Tiny, search_in: Search):
-    study = search_in(tiny(), "run")
+def test_a_finished_run_does_nothing_more(tiny: Tiny, search_in: Search, copy_of: Ran):
+    study = copy_of("run")
     counting = Counting()
     again = search_in(tiny(), "run", counting)
     assert story(again) == story(study)
@@ -221,7 +232,7 @@ def test_the_front_is_measured_again_at_the_end(unbroken: Study):
         assert again["latency"]["measured_at"] >= trial.cost.latency.measured_at
 
 
-class Tampered(ProxyEvaluator):
+class Tampered(Remembering):
     """Answers as the real evaluator does, but for what a test changes in the answer."""
 
     def changed(self, answer: Admission, *, reason: str, **latency: Any) -> Admission:
@@ -273,8 +284,8 @@ class Elsewhere(Tampered):
         return self.changed(super().remeasure(job), reason="", host="elsewhere", median_ms=1234.5)
 
 
-def test_a_run_whose_latencies_count_does_not_go_on_on_another_machine(tiny: Tiny, search_in: Search):
-    search_in(tiny("search.trials=3"), "run")
+def test_a_run_whose_latencies_count_does_not_go_on_on_another_machine(tiny: Tiny, search_in: Search, copy_of: Ran):
+    copy_of("run", THREE)
     moved = Elsewhere(tiny().evaluation_plan())
     with pytest.raises(InputError, match="this machine is elsewhere") as refusal:
         search_in(tiny(), "run", evaluator=moved)
@@ -282,8 +293,8 @@ def test_a_run_whose_latencies_count_does_not_go_on_on_another_machine(tiny: Tin
     assert "--remeasure" in str(refusal.value)
 
 
-def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Search):
-    before = search_in(tiny("search.trials=3"), "run")
+def test_a_run_that_moves_takes_all_its_latencies_anew(tiny: Tiny, search_in: Search, copy_of: Ran):
+    before = copy_of("run", THREE)
     study = search_in(tiny(), "run", evaluator=Elsewhere(tiny().evaluation_plan()), move=True)
     hosts = {t.cost.latency.host for t in study.trials if t.cost is not None and t.cost.latency is not None}
     assert hosts == {"elsewhere"}
@@ -304,11 +315,14 @@ class TooLargeElsewhere(Elsewhere):
 
 LOST = [0]
 BY_LATENCY = "objectives=[psnr_db, latency_ms]"
+FREE = "budget.latency_ms={at: [24, 24]}"
 
 
 @pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.STOPPED])
-def test_a_run_moves_without_a_candidate_that_cannot_be_measured_anew(tiny: Tiny, search_in: Search, state: TrialState):
-    before = search_in(tiny("search.trials=3", BY_LATENCY), "run")
+def test_a_run_moves_without_a_candidate_that_cannot_be_measured_anew(
+    tiny: Tiny, search_in: Search, copy_of: Ran, state: TrialState
+):
+    before = copy_of("run", THREE, BY_LATENCY)
     LOST[0] = before.in_state(state)[0].number
     there = tiny(BY_LATENCY)
     study = search_in(there, "run", evaluator=TooLargeElsewhere(there.evaluation_plan()), move=True)
@@ -336,10 +350,10 @@ def test_a_candidate_in_training_that_cannot_be_measured_anew_has_failed_of_that
 
 
 def test_a_second_look_that_fails_withdraws_nobody_where_latency_does_not_count(
-    tiny: Tiny, search_in: Search, store_of: Callable[..., RunStore], tmp_path: Path
+    tiny: Tiny, search_in: Search, copy_of: Ran, store_of: Callable[..., RunStore], tmp_path: Path
 ):
-    free = tiny("search.trials=3", "budget.latency_ms={at: [24, 24]}")
-    before = search_in(free, "run")
+    free = tiny(THREE, FREE)
+    before = copy_of("run", THREE, FREE)
     store_of(free, tmp_path / "run").forget("verified")
     LOST[0] = pareto_front(before.trials, before.objectives).members[0].number
     study = search_in(free, "run", evaluator=TooLargeElsewhere(free.evaluation_plan()))
@@ -347,10 +361,9 @@ def test_a_second_look_that_fails_withdraws_nobody_where_latency_does_not_count(
     assert study.trials[LOST[0]] == before.trials[LOST[0]]
 
 
-def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search):
-    free = "budget.latency_ms={at: [24, 24]}"
-    search_in(tiny("search.trials=3", free), "run")
-    study = search_in(tiny(free), "run", evaluator=Elsewhere(tiny(free).evaluation_plan()))
+def test_a_run_whose_latencies_do_not_count_goes_on_anywhere(tiny: Tiny, search_in: Search, copy_of: Ran):
+    copy_of("run", THREE, FREE)
+    study = search_in(tiny(FREE), "run", evaluator=Elsewhere(tiny(FREE).evaluation_plan()))
     assert study.facts["finished"] == 6
 
 
@@ -447,10 +460,6 @@ def test_a_trusted_latency_stays_whatever_the_second_says(tiny: Tiny, search_in:
     assert {t.value("latency_ms") for t in study.in_state(TrialState.COMPLETE)} == {9.0}
 
 
-def test_the_record_alone_gives_the_study_back(unbroken: Study):
-    assert story(read_study(unbroken.folder)) == story(unbroken)
-
-
 def test_a_lost_record_is_answered_from_the_checkpoint_without_a_step(tiny: Tiny, unbroken: Study):
     trial = unbroken.in_state(TrialState.COMPLETE)[0]
     assert train(tiny().evaluation_plan(), job_of(trial, unbroken.folder, rung=2)) == trial.last
@@ -464,9 +473,10 @@ def test_training_by_rungs_equals_training_in_one_go(tiny: Tiny, unbroken: Study
     assert (at_once.psnr_db, at_once.ssim) == (trial.last.psnr_db, trial.last.ssim)
 
 
+@pytest.mark.usefixtures("measured_figures")
 def test_costs_repeat_and_latency_is_remembered(tiny: Tiny, unbroken: Study, tmp_path: Path):
-    trial = unbroken.in_state(TrialState.STOPPED)[0]  # measured once
-    assert admit(tiny().evaluation_plan(), job_of(trial, tmp_path, rung=0)).cost == trial.cost
+    job = job_of(unbroken.in_state(TrialState.STOPPED)[0], tmp_path, rung=0)
+    assert admit(tiny().evaluation_plan(), job).cost == admit(tiny().evaluation_plan(), job).cost
 
 
 def job_of(trial: Trial, folder: Path, rung: int) -> Any:

@@ -40,9 +40,13 @@ def test_enqueued_points_come_first_and_then_the_sampler(tiny: Tiny, search_in: 
 
 
 def test_an_interrupted_run_goes_on_although_the_list_is_no_longer_given(
-    tiny: Tiny, search_in: Search, points: tuple[Genotype, ...], interrupted_after: Callable[[int], Executor]
+    tiny: Tiny,
+    search_in: Search,
+    ran: Search,
+    points: tuple[Genotype, ...],
+    interrupted_after: Callable[[int], Executor],
 ):
-    whole = search_in(tiny("search.trials=4"), "whole", rules=Rules(enqueued=points))
+    whole = ran("search.trials=4", rules=Rules(enqueued=points))
     with pytest.raises(KeyboardInterrupt):
         search_in(tiny("search.trials=4"), "broken", interrupted_after(2), rules=Rules(enqueued=points))
     assert story(search_in(tiny("search.trials=4"), "broken")) == story(whole)
