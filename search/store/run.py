@@ -215,9 +215,9 @@ class RunStore:
         if identity not in self._identities:
             changed = ", ".join(_differences(known["spec"], spec)) or "the package's version"
             raise InputError(
-                f"{self.folder} holds a run of another experiment: {changed} differ.\n"
-                "  A run's trials compare only under one space, task, budget, proxy and seed. "
-                "Give another folder with --out, or delete this one."
+                f"{printable(self.folder)} holds a run of another experiment: {changed} differ.\n"
+                "  A run's trials compare only under one space, task, budget, proxy and seed. Give another folder with "
+                f"--out; --warm-start {printable(self.folder)} lets the new run start from what this one found."
             )
         with warnings.catch_warnings():  # optuna 5.0 still calls metric names experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
