@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 
 from search.certainty import quality_of
+from search.counts import count
 from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
 from search.report.references import standings
 from search.report.seeds import ShownInterval, shown_interval
@@ -393,7 +394,7 @@ def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
     steps = sorted({_steps(t) for t in shown})
     for place, step in enumerate(steps):
         note = _below(hidden if step == steps[0] else 0)
-        label = f"stopped early ({step:,} steps){note}"
+        label = f"stopped early ({count(step, 'step')}){note}"
         members = [t for t in shown if _steps(t) == step]
         marker = "v^<>"[min(place, 3)]
         _scatter(axes, members, cost, points.quality, label, color=theme.stopped, s=18, zorder=2, marker=marker)
