@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table as Sheet
 
 from search.cli.consoles import error_console, output_console
+from search.counts import count
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.files import shown
 from search.report.figures import render
@@ -86,7 +87,7 @@ def bench_samplers(
     most = int(table.within(limits).sum())
     if evaluations > most:
         raise InputError(
-            f"--evaluations {evaluations}: table {table_name} has {most} points"
+            f"--evaluations {evaluations}: table {table_name} has {count(most, 'point')}"
             f"{' within the limit' if limits else ''}.\n  Ask for at most so many."
         )
     jobs = [
@@ -340,17 +341,17 @@ def _records(found: Sequence[Contender], evaluations: int) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     for contender in found:
         for course in contender.courses:
-            for count in counts:
-                steps = (s for n, s in zip(course.trained, course.steps, strict=True) if n <= count)
+            for most in counts:
+                steps = (s for n, s in zip(course.trained, course.steps, strict=True) if n <= most)
                 rows.append(
                     {
                         "sampler": contender.sampler,
                         "scheduler": contender.scheduler,
                         "screening": "" if contender.screening is None else str(contender.screening),
                         "seed": course.seed,
-                        "trained": count,
+                        "trained": most,
                         "steps": max(steps, default=0),
-                        "share": at_trained(course, count),
+                        "share": at_trained(course, most),
                     }
                 )
     return rows

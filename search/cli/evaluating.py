@@ -13,6 +13,7 @@ from search.cli.consoles import error_console, output_console
 from search.cli.logs import logging_to, shown_log
 from search.cli.restoring import half_named, shown_progress
 from search.cli.showing import print_json
+from search.counts import count
 from search.experiment.sections import TaskSection
 from search.files import may_write, shown
 from search.inference.networks import Restorer, open_restorer
@@ -208,7 +209,9 @@ def _differences_in_words(scores: Scores) -> list[str]:
         )
     if lines:
         few = f"; fewer than {FEW_IMAGES}: narrower than it says" if len(scores.images) < FEW_IMAGES else ""
-        lines.append(f"intervals by the paired bootstrap over {len(scores.images)} images, {RESAMPLES} draws{few}")
+        lines.append(
+            f"intervals by the paired bootstrap over {count(len(scores.images), 'image')}, {RESAMPLES} draws{few}"
+        )
     return lines
 
 

@@ -80,7 +80,7 @@ def status_lines(status: RunStatus) -> list[str]:
         lines.append(f"candidates  {status.admitted}{wanted} admitted, {len(status.study.trials)} considered")
         lines.append("states      " + _tally({name: n for name, n in status.states.items() if n}))
         lines += [
-            f"rung {place}      {rung.step:,} steps: {count(rung.reached, 'candidate')} reached it"
+            f"rung {place}      {count(rung.step, 'step')}: {count(rung.reached, 'candidate')} reached it"
             + (f", {rung.waiting} of them wait or train on" if rung.waiting else "")
             for place, rung in enumerate(status.rungs)
         ]

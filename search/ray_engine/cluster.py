@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray._private.worker as ray_worker
 
+from search.counts import count
 from search.executors import WORKER_ENVIRONMENT
 from search.types import InputError
 
@@ -131,7 +132,7 @@ def _require_gpus(address: str, gpus: float) -> None:
     there = ray.cluster_resources().get("GPU", 0.0)
     if there >= gpus:
         return
-    problem = f"execution.gpus_per_trial = {gpus:g}: the cluster has {there:g} GPUs"
+    problem = f"execution.gpus_per_trial = {gpus:g}: the cluster has {count(int(there), 'GPU')}"
     if address == "local":
         raise InputError(
             f"{problem}.\n  Set it to 0 to train on processors, or give the address of a cluster with GPUs."

@@ -25,6 +25,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 
 from search.certainty import quality_of
+from search.counts import count
 from search.pareto import Floats, hypervolume, minimisation_matrix, non_dominated_mask
 from search.report.references import standings
 from search.report.seeds import ShownInterval, shown_interval
@@ -400,7 +401,7 @@ def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
     for place, step in enumerate(steps):
         members = [t for t in shown if _steps(t) == step]
         style |= {"marker": "v^<>"[min(place, 3)], "hidden": hidden if place == 0 else 0}
-        _scatter(axes, members, cost, points.quality, f"stopped early ({step:,} steps)", **style)
+        _scatter(axes, members, cost, points.quality, f"stopped early ({count(step, 'step')})", **style)
     if not steps:
         _scatter(axes, (), cost, points.quality, "stopped early", marker="v", hidden=hidden, **style)
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from search.counts import count
 from search.store import RunStore
 from search.study.generation import ADMITTED, generation_of
 from search.study.patience import GROWTH, trained_since_growth
@@ -94,7 +95,7 @@ class Bounds:
             self.note_time()
             for trial in self._store.study().in_state(TrialState.RUNNING):
                 last = trial.last
-                where = "before its first rung" if last is None else f"after {last.step} steps"
+                where = "before its first rung" if last is None else f"after {count(last.step, 'step')}"
                 self._store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
             self._store.note("closed", self._closed())
 
