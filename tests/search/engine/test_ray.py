@@ -113,7 +113,7 @@ def test_figures_that_are_none_errors_and_lost_workers_end_as_in_the_pool_and_no
     nan, error, killed = study.trials[:3]
     assert {t.state for t in (nan, error, killed)} == {TrialState.FAILED}
     assert not study.in_state(TrialState.RUNNING)
-    assert nan.reason.startswith("diverged: validation after 1 steps gave psnr_db = nan")
+    assert nan.reason.startswith("diverged: validation after 1 step gave psnr_db = nan")
     assert error.reason == "crashed: as asked for"
     assert killed.reason.startswith("crashed: its worker was lost 2 times, execution.retries = 1; the last time: ")
     assert "its worker process has died" in killed.reason
