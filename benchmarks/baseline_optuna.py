@@ -154,7 +154,7 @@ def run_baseline(experiment: Experiment, seed: int, target: float, limit_s: floa
         if trial.state is optuna.trial.TrialState.COMPLETE:
             pairs = zip(experiment.objectives, trial.values, strict=True)
             points.append((spent, [SIGNS[name] * value for name, value in pairs]))
-            record.write_text(json.dumps(points))
+            record.write_text(json.dumps(points), encoding="utf-8")
         if spent > limit_s or volume(points, corner) >= target:
             study.stop()
 

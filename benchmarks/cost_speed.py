@@ -22,9 +22,10 @@ from pathlib import Path
 import torch
 
 from hfir import ConfigError, HFIRConfig
+from search.caching import cache_folder
 from search.evaluation import cost
 from search.evaluation.evaluator import admit
-from search.evaluation.host import cache_folder, host_name, versions
+from search.evaluation.host import host_name, versions
 from search.evaluation.jobs import start_worker
 from search.evaluation.plan import CandidateJob
 from search.experiment import Experiment, load_experiment

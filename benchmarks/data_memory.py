@@ -125,7 +125,7 @@ def own_copy(data: TaskData) -> TaskData:
 
 def pss_mib(pid: int) -> float:
     """Return a process's proportional set size."""
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="utf-8").splitlines():
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"/proc/{pid}/smaps_rollup tells no Pss: this needs Linux 4.14 or later")

@@ -117,7 +117,7 @@ class Waiting:
     def train(self, job: CandidateJob) -> Measurement:
         """Wait, and go on from the checkpoint as a training would."""
         checkpoint = Path(job.checkpoint)
-        done = json.loads(checkpoint.read_text())["rung"] if checkpoint.is_file() else -1
+        done = json.loads(checkpoint.read_text(encoding="utf-8"))["rung"] if checkpoint.is_file() else -1
         if done < job.rung:
             note(self.ledger, "begun", job.number, job.rung)
             self._wait(job.rung - done)
@@ -129,7 +129,7 @@ class Waiting:
         if fate == "killed":
             os.kill(os.getpid(), 9)
         checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.write_text(json.dumps({"rung": job.rung}))
+        checkpoint.write_text(json.dumps({"rung": job.rung}), encoding="utf-8")
         psnr_db = math.nan if fate == "nan" else 30.0 + _quality(job) + 0.1 * job.rung
         return Measurement(
             rung=job.rung,
@@ -165,13 +165,13 @@ class Entry(NamedTuple):
 
 def note(ledger: Path, what: str, number: int, rung: int) -> None:
     """Append a line, whole."""
-    with ledger.open("a") as file:
+    with ledger.open("a", encoding="utf-8") as file:
         file.write(f"{what} {number} {rung}\n")
 
 
 def read_ledger(ledger: Path) -> Iterator[Entry]:
     """Yield what happened, in its order."""
-    for line in ledger.read_text().splitlines():
+    for line in ledger.read_text(encoding="utf-8").splitlines():
         what, number, rung = line.split()
         yield Entry(what, int(number), int(rung))
 

@@ -25,6 +25,7 @@ from torch.export import Dim, ExportedProgram
 
 from hfir.blocks.moe import MoEX
 from hfir.config import HFIRConfig
+from hfir.devices import cuda_untouched
 from hfir.errors import ConfigError, ExportError
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR, build_model
@@ -128,7 +129,7 @@ def export_model(
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / f".{os.getpid()}-{path.name}"
     try:
-        with _quiet():
+        with _quiet(), cuda_untouched():
             read = _WRITERS[format](written, temporary, opset, task)
             checks, expert_checks = _compared(network, read, fp16=fp16)
         tolerance = TOLERANCE_FP16 if fp16 else 0.0 if format == "safetensors" else TOLERANCE
@@ -449,7 +450,7 @@ def plainer(config: HFIRConfig) -> Iterator[tuple[str, HFIRConfig]]:
 
 def _exports(config: HFIRConfig, format: str, opset: int) -> bool:
     """Try whether an untrained network of that configuration exports."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         network = deploy_form(build_model(config))
     try:
         program = _traced(network)

@@ -17,7 +17,7 @@ def fuse(model: HydraFusionIR) -> HydraFusionIR:
     """
     config = dataclasses.replace(model.config, fused=True)
     reference = next(model.parameters())
-    with torch.random.fork_rng():  # building draws weights that are overwritten: leave the caller's generator alone
+    with torch.random.fork_rng(devices=[]):  # building draws weights, which are overwritten
         deployed = HydraFusionIR(config).to(device=reference.device, dtype=reference.dtype)
     deployed.load_state_dict(_folded_state(model))
     return deployed.train(model.training)

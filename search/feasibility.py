@@ -47,7 +47,8 @@ class Feasibility:
         legal: Of these, how many stand for a network.
         within: For each limit: (points within it, points it was checked on), legal ones only.
         within_all: Likewise for all limits at once.
-        proposals: Proposals expected for the trials asked for; None where nothing fits the budget.
+        trials: Candidates expected to be trained: those asked for, or what a smaller space holds within the limits.
+        proposals: Proposals expected for them; None where nothing fits the budget.
         training_steps: Steps expected in all.
         minutes: Expected wall time on the workers asked for; None where no point could be timed.
         baseline: What the data gives for free.
@@ -58,6 +59,7 @@ class Feasibility:
     legal: int
     within: dict[str, tuple[int, int]]
     within_all: tuple[int, int]
+    trials: int
     proposals: int | None
     training_steps: int
     minutes: float | None
@@ -94,13 +96,13 @@ def check_feasibility(experiment: Experiment, workers: int) -> Feasibility:
     return _summary(experiment, probes, baseline, workers)
 
 
-def expected_steps(experiment: Experiment) -> int:
-    """Return the training steps that a run takes when each rung passes on just the share it keeps."""
+def expected_steps(experiment: Experiment, trials: int) -> int:
+    """Return the training steps that so many trials take when each rung passes on just the share it keeps."""
     share, steps, before = 1.0, 0.0, 0
     for rung in experiment.proxy.rungs:
         steps += share * (rung - before)
         share, before = share * experiment.proxy.keep, rung
-    return round(steps * experiment.search.trials)
+    return round(steps * trials)
 
 
 def _legal_points(experiment: Experiment) -> list[Probe]:
@@ -135,20 +137,23 @@ def _summary(experiment: Experiment, probes: list[Probe], baseline: Baseline, wo
     static = [p for p in probes if _fits_static(p, plan)]
     timed = [p for p in static if "latency_ms" in p.figures]
     share = len(static) / STATIC_PROBE * _share(sum(_fits(p, plan) for p in timed), len(timed))
-    proposals = round(experiment.search.trials / share) if share else None
-    steps = expected_steps(experiment)
+    size = experiment.space.size
+    trials = min(experiment.most_trials, max(1, round(share * size))) if share else experiment.most_trials
+    proposals = min(round(trials / share), size) if share else None
+    steps = expected_steps(experiment, trials)
     step_s = [p.step_s for p in probes if p.step_s is not None]
     minutes = None
     if step_s and proposals is not None:
         beside = len(experiment.references) * experiment.proxy.rungs[-1]
         training = (steps + beside) * median(step_s) / workers
-        minutes = (training + MEASURING_S * experiment.search.trials) / 60
+        minutes = (training + MEASURING_S * trials) / 60
     return Feasibility(
-        size=experiment.space.size,
+        size=size,
         probed=STATIC_PROBE,
         legal=len(probes),
         within=within,
         within_all=(round(share * STATIC_PROBE), STATIC_PROBE),
+        trials=trials,
         proposals=proposals,
         training_steps=steps,
         minutes=minutes,

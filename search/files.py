@@ -13,6 +13,18 @@ from pathlib import Path
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers of a full disk, quota or file size limit."""
+UNUSABLE = (
+    errno.ENOENT,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
+"""Error numbers of a path that the user has to change, or its permissions: the program is not at fault."""
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
@@ -33,10 +45,19 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> Path:
         write(partial)
         _flush_to_disk(partial)
         return partial.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename in (partial, str(partial)):
+            error.filename = str(path)  # the name that the user knows
         raise
+
+
+def may_write(path: Path) -> bool:
+    """Say whether a file can be created or replaced, before anything is computed for it."""
+    if path.exists():
+        return not path.is_dir() and os.access(path, os.W_OK)
+    return path.parent.is_dir() and os.access(path.parent, os.W_OK)
 
 
 def temporary_name(path: Path) -> Path:

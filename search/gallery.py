@@ -51,7 +51,7 @@ class Form(NamedTuple):
     psnr_db: float | None
 
 
-def write_gallery(folder: Path, plan: TaskPlan, recorded: Any = None) -> list[Path]:
+def write_gallery(folder: Path, plan: TaskPlan, recorded: Any = None, *, out: Path | None = None) -> list[Path]:
     """Write crops of validation photographs into `pictures/` of a run's folder, in place of what is there.
 
     Each is shown as input, bicubic (in super-resolution), as each preset restores it, and as it is in truth, at the
@@ -61,6 +61,7 @@ def write_gallery(folder: Path, plan: TaskPlan, recorded: Any = None) -> list[Pa
         folder: Of the run; its `presets/` hold the networks. Names that share their weights are shown once.
         plan: The run's task.
         recorded: The photographs that the run recorded, as `Seen.to_json`; None: not compared.
+        out: Folder for `pictures/`; by default the run's.
 
     Returns:
         The files' paths, the list of them last; nothing where there are no presets.
@@ -74,7 +75,7 @@ def write_gallery(folder: Path, plan: TaskPlan, recorded: Any = None) -> list[Pa
         return []
     data = task_data(plan)
     refuse_other_validation(recorded, data, folder)
-    target = folder / FOLDER
+    target = (folder if out is None else out) / FOLDER
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     entries, paths = [], []

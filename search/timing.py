@@ -112,5 +112,6 @@ def process_age_s() -> float | None:
     stat = Path("/proc/self/stat")
     if not stat.is_file():
         return None
-    begun_ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # field 22; 3 is the first after the name
+    after_name = stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    begun_ticks = int(after_name[19])  # field 22; 3 is the first after the name
     return time.clock_gettime(time.CLOCK_BOOTTIME) - begun_ticks / os.sysconf("SC_CLK_TCK")

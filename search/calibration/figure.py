@@ -14,6 +14,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from search.calibration.record import Record
 from search.calibration.statistics import Estimate, Ordering, Table, table_of
 from search.calibration.verdict import FIRST_TAU, MIDDLE_TAU, Findings
+from search.counts import count
 from search.report.figures import LIGHT, Theme, new_figure, plain, style_axes
 
 LEVEL_STYLES = (("-", "front"), ("--", "knee"), (":", "baseline"))
@@ -43,7 +44,7 @@ def _draw_curves(axes: Axes, table: Table, findings: Findings, theme: Theme) -> 
         line, colour = LEVEL_STYLES[place % len(LEVEL_STYLES)]
         for curve in mean[np.array(table.levels) == level]:
             axes.plot(table.steps, curve, line, color=getattr(theme, colour), linewidth=1.3, alpha=0.8)
-        axes.plot([], [], line, color=getattr(theme, colour), linewidth=1.6, label=_levels(level))
+        axes.plot([], [], line, color=getattr(theme, colour), linewidth=1.6, label=count(level, "level"))
     _style_steps(axes, table.steps, findings, theme)
     style_axes(axes, theme, "training steps", "PSNR (dB), mean of the seeds")
     axes.legend(loc="upper left", frameon=False, labelcolor=theme.ink, fontsize=8.5)
@@ -117,7 +118,3 @@ def _style_steps(axes: Axes, steps: Sequence[int], findings: Findings, theme: Th
     axes.xaxis.set_minor_locator(NullLocator())
     for rung in findings.rungs:
         axes.axvline(rung, color=theme.stopped, linewidth=1.0, zorder=1)
-
-
-def _levels(level: int) -> str:
-    return f"{level} level" if level == 1 else f"{level} levels"

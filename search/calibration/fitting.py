@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from search.calibration.record import Record
 from search.calibration.statistics import Ordering, Table, ordering
+from search.counts import count
 from search.pareto import Floats
 from search.prediction import LEVELS, Predictor, RungModel, features_at
 from search.types import InputError
@@ -191,7 +192,8 @@ def _fitted_on(record: Record, table: Table) -> str:
     baseline = record.conditions["baseline"]
     limits = ", ".join(f"{k} <= {v:g}" for k, v in record.conditions["limits"].items()) or "no limits"
     return (
-        f"{len(table.candidates)} candidates × {len(table.last)} seeds ({limits}); "
-        f"{baseline['train_images']} photographs to train on, the centres ({record.conditions['crop_px']} px) of "
-        f"{', '.join(baseline['images'])} to look at; {baseline['host']}"
+        f"{count(len(table.candidates), 'candidate')} × {count(len(table.last), 'seed')} ({limits}); "
+        f"{count(baseline['train_images'], 'photograph')} to train on, "
+        f"the centres ({record.conditions['crop_px']} px) of {', '.join(baseline['images'])} to look at; "
+        f"{baseline['host']}"
     )

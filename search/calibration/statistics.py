@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from search.calibration.record import Candidate, Curve, Record
+from search.counts import count
 from search.pareto import Floats
 from search.report.intervals import draws
 
@@ -132,7 +133,8 @@ def table_of(record: Record) -> Table:
     whole = [c for c in record.candidates if all(record.curve_of(c.number, s) for s in seeds)]
     if len(seeds) < 2 or len(whole) < ENOUGH:
         raise ValueError(
-            f"{len(whole)} candidates have curves of all of {len(seeds)} seeds; at least {ENOUGH} of 2 are needed."
+            f"{count(len(whole), 'candidate')} with curves of all of {count(len(seeds), 'seed')}; "
+            f"at least {ENOUGH} of 2 are needed."
         )
     rows = [[_curve(record, c, seed) for c in whole] for seed in seeds]
 

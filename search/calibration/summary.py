@@ -10,6 +10,7 @@ from search.calibration.figure import draw_calibration
 from search.calibration.record import Record
 from search.calibration.statistics import Estimate, Ordering
 from search.calibration.verdict import RANKINGS, Findings, findings_to_json
+from search.counts import count
 from search.prediction import FILE, RungModel, predictor_to_json
 from search.report.figures import render
 from search.report.tables import write_atomically
@@ -35,10 +36,10 @@ def summary(record: Record, findings: Findings) -> str:
         f"# Calibration of {record.name}",
         "\n".join(f"* {line}" for line in findings.words),
         f"![curves and agreement]({FIGURE})",
-        f"{findings.predictor.fitted_on}. Trained to {agreement.steps[-1]} steps; τ is Kendall's tau-b with the order "
-        "at the last step (mean of the seeds), intervals are 95 %, by bootstrap over the candidates. Across seeds: the "
-        "rung of one with the last step of the other. Best third: among the candidates that end best. Recall: of the "
-        "quarter that ends best, the share in the best quarter at the rung.",
+        f"{findings.predictor.fitted_on}. Trained to {count(agreement.steps[-1], 'step')}; τ is Kendall's tau-b "
+        "with the order at the last step (mean of the seeds), intervals are 95 %, by bootstrap over the candidates. "
+        "Across seeds: the rung of one with the last step of the other. Best third: among the "
+        "candidates that end best. Recall: of the quarter that ends best, the share in the best quarter at the rung.",
         "## Agreement of the value",
         _table(
             ("step", "τ", "across seeds", "best third", "recall", *_level_names(agreement.values), "not averaged"),
@@ -115,7 +116,7 @@ def _rates(findings: Findings) -> list[str]:
         return []
     first = findings.rates[0]
     rows = [(f"{r.learning_rate:g}", *(f"{value:.2f}" for value in r.psnr_db)) for r in findings.rates]
-    title = f"Mean PSNR in dB of {first.candidates} candidates, averaged weights, one seed."
+    title = f"Mean PSNR in dB of {count(first.candidates, 'candidate')}, averaged weights, one seed."
     return ["## Range test of the learning rate", title, _table(("rate", *(str(s) for s in first.steps)), rows)]
 
 

@@ -23,6 +23,7 @@ from search.calibration.statistics import (
     read_agreement,
     table_of,
 )
+from search.counts import count
 from search.pareto import Floats
 from search.prediction import Predictor
 
@@ -316,8 +317,8 @@ def _words(findings: Findings, record: Record) -> list[str]:
         rate = record.conditions["proxy"]["learning_rate"]
         verdict = "as it is" if best.learning_rate == rate else f"the experiment has {rate:g}"
         words.append(
-            f"Rate: {best.learning_rate:g} reached most, {best.psnr_db[-1]:.2f} dB after {best.steps[-1]} steps "
-            f"(mean of {best.candidates} candidates, one seed); {verdict}."
+            f"Rate: {best.learning_rate:g} reached most, {best.psnr_db[-1]:.2f} dB after "
+            f"{count(best.steps[-1], 'step')} (mean of {count(best.candidates, 'candidate')}, one seed); {verdict}."
         )
     words.append(_schedule(agreement, findings.rungs))
     return words

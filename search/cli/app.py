@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from search.cli.groups import DefaultGroup
-from search.files import NO_ROOM
+from search.files import NO_ROOM, UNUSABLE, shown
 from search.types import HFIRSearchError, InputError
 
 app = typer.Typer(
@@ -288,6 +289,10 @@ def front(
 @app.command()
 def report(
     run_folder: RunArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Folder for what is written.", show_default="RUN"),
+    ] = None,
     formats: Annotated[
         str | None, typer.Option("--format", metavar="png,svg,pdf", help="Write static figures, too, into figures/.")
     ] = None,
@@ -298,7 +303,7 @@ def report(
     with _exit_codes():
         from search.cli.reporting import write_reports
 
-        write_reports(run_folder, formats=formats, open_page=open_page, on=on)
+        write_reports(run_folder, out=out, formats=formats, open_page=open_page, on=on)
 
 
 @app.command()
@@ -768,7 +773,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line. A character that standard output cannot show is replaced, whatever its encoding."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()
 
 
@@ -787,9 +795,17 @@ def _exit_codes(*, goes_on: bool = False) -> Iterator[None]:
     except HFIRSearchError as error:
         _end(str(error), 1)
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        path = shown(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
+        if error.errno in NO_ROOM:
+            _end(f"{path}: cannot be written ({error.strerror}). Make room, then try again.", 1)
+        if error.errno not in UNUSABLE:
             raise
-        _end(f"{error.filename or 'a file'}: cannot be written ({error.strerror}). Make room, then try again.", 1)
+        reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror
+        _end(
+            f"{path}: cannot be used ({reason}).\n"
+            "  Check the path and its permissions. Results can go to another folder with --out.",
+            2,
+        )
     except KeyboardInterrupt:
         kept = "; everything finished so far is kept. The same command goes on from here." if goes_on else "."
         _end(f"interrupted{kept}", 130)

@@ -16,6 +16,7 @@ from rich.progress import track
 from rich.table import Table as Sheet
 
 from search.cli.consoles import error_console, output_console
+from search.counts import count
 from search.executors import Executor, InlineExecutor, ProcessExecutor
 from search.files import shown
 from search.report.figures import render
@@ -86,7 +87,7 @@ def bench_samplers(
     most = int(table.within(limits).sum())
     if evaluations > most:
         raise InputError(
-            f"--evaluations {evaluations}: table {table_name} has {most} points"
+            f"--evaluations {evaluations}: table {table_name} has {count(most, 'point')}"
             f"{' within the limit' if limits else ''}.\n  Ask for at most so many."
         )
     jobs = [
@@ -106,6 +107,7 @@ def bench_samplers(
         for screen in (screenings if name in SAMPLERS else (None,))
         for seed in range(seeds)
     ]
+    out.mkdir(parents=True, exist_ok=True)
     found = contenders(_done(jobs, workers))
     console = output_console()
     console.print(_shares_sheet(found, evaluations))
@@ -317,7 +319,6 @@ def _written(
     stem = table.name if within is None else f"{table.name}-within-{within:g}"
     title = f"Samplers on {table.name}" + ("" if within is None else f", cost within its {within:.0%} quantile")
     try:
-        out.mkdir(parents=True, exist_ok=True)
         paths = [
             write_atomically(out / f"{stem}.csv", _csv(_records(found, evaluations))),
             write_atomically(out / f"{stem}.png", render(draw_courses(table, found, title=title), "png")),
@@ -340,17 +341,17 @@ def _records(found: Sequence[Contender], evaluations: int) -> list[dict[str, Any
     rows: list[dict[str, Any]] = []
     for contender in found:
         for course in contender.courses:
-            for count in counts:
-                steps = (s for n, s in zip(course.trained, course.steps, strict=True) if n <= count)
+            for most in counts:
+                steps = (s for n, s in zip(course.trained, course.steps, strict=True) if n <= most)
                 rows.append(
                     {
                         "sampler": contender.sampler,
                         "scheduler": contender.scheduler,
                         "screening": "" if contender.screening is None else str(contender.screening),
                         "seed": course.seed,
-                        "trained": count,
+                        "trained": most,
                         "steps": max(steps, default=0),
-                        "share": at_trained(course, count),
+                        "share": at_trained(course, most),
                     }
                 )
     return rows

@@ -16,6 +16,7 @@ from search.calibration.verdict import Findings, findings_to_json, read_findings
 from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
 from search.cli.showing import print_json
+from search.counts import count
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
@@ -108,8 +109,9 @@ def _warn(errors: Console, calibration: Calibration, workers: int) -> None:
     if missing:
         expected = duration(calibration.expected_s())
         errors.print(
-            f"{missing} trainings of {calibration.plan.steps[-1]:,} steps are missing: about {expected} on {workers} "
-            "workers. Ctrl-C stops; the same command goes on, and repeats no training that is finished.",
+            f"Missing: {count(missing, 'training')} of {count(calibration.plan.steps[-1], 'step')}, about "
+            f"{expected} on {count(workers, 'worker')}. Ctrl-C stops; the same command goes on, and repeats no "
+            "training that is finished.",
             highlight=False,
         )
 

@@ -14,6 +14,7 @@ from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
+from search.report.words import count
 from search.runtime import worker_count
 from search.types import EvaluationError
 
@@ -64,7 +65,7 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     for name, (inside, checked) in found.within.items():
         table.add_row(f"  within {name} <= {limits[name]:g}", _share(inside, checked) + _hint(inside, checked))
     table.add_row("  legal and within all limits", _share(*found.within_all))
-    table.add_row("trials", f"{experiment.search.trials}, {found.training_steps:,} training steps expected")
+    table.add_row("trials", f"{_trials(experiment, found)}, {count(found.training_steps, 'training step')} expected")
     table.add_row(
         "proposals",
         "none would fit"
@@ -72,7 +73,7 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
         else f"at most about {found.proposals}: samplers learn to keep to the budget",
     )
     minutes = "unknown: no probed network fits" if found.minutes is None else f"about {found.minutes:.0f} min"
-    table.add_row("time", f"{minutes} on {workers} workers, one thread each")
+    table.add_row("time", f"{minutes} on {count(workers, 'worker')}, one thread each")
     base = found.baseline
     table.add_row(
         "photographs",
@@ -80,10 +81,18 @@ def _summary_table(experiment: Experiment, found: Feasibility, workers: int) -> 
     )
     if experiment.references:
         names = ", ".join(reference.name for reference in experiment.references)
-        table.add_row("compared with", f"{names}; each trained {experiment.proxy.rungs[-1]:,} steps at the end")
+        table.add_row("compared with", f"{names}; each trained {count(experiment.proxy.rungs[-1], 'step')} at the end")
     what = "bicubic" if experiment.task.scale > 1 else "degraded input"
     table.add_row(f"{what} on these", f"{base.psnr_db:.2f} dB, SSIM {base.ssim:.4f}")
     return table
+
+
+def _trials(experiment: Experiment, found: Feasibility) -> str:
+    """Return how many candidates will be trained; where the space holds fewer than asked for, say so."""
+    asked = experiment.search.trials
+    if found.trials == asked:
+        return f"{asked:,}"
+    return f"about {found.trials:,} of the {asked:,} asked for (the space has {count(found.size, 'point')})"
 
 
 def _share(part: int, whole: int) -> str:

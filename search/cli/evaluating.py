@@ -13,8 +13,9 @@ from search.cli.consoles import error_console, output_console
 from search.cli.logs import logging_to, shown_log
 from search.cli.restoring import half_named, shown_progress
 from search.cli.showing import print_json
+from search.counts import count
 from search.experiment.sections import TaskSection
-from search.files import shown
+from search.files import may_write, shown
 from search.inference.networks import Restorer, open_restorer
 from search.inference.scoring import (
     Ruler,
@@ -64,6 +65,7 @@ def evaluate_preset(
     """
     if task is not None and degraded is not None:
         raise InputError("--task and --degraded: images are degraded by a task, or given as files. Leave one out.")
+    _check_csv(csv_file)
     errors = error_console()
     with logging_to(shown_log(errors)):
         if preset == BICUBIC:
@@ -207,7 +209,9 @@ def _differences_in_words(scores: Scores) -> list[str]:
         )
     if lines:
         few = f"; fewer than {FEW_IMAGES}: narrower than it says" if len(scores.images) < FEW_IMAGES else ""
-        lines.append(f"intervals by the paired bootstrap over {len(scores.images)} images, {RESAMPLES} draws{few}")
+        lines.append(
+            f"intervals by the paired bootstrap over {count(len(scores.images), 'image')}, {RESAMPLES} draws{few}"
+        )
     return lines
 
 
@@ -236,6 +240,12 @@ def _as_json(scores: Scores, preset: str, folder: Path, tile_px: int | None) -> 
         },
         "notes": list(scores.notes),
     }
+
+
+def _check_csv(path: Path | None) -> None:
+    """Refuse a CSV that cannot be written, before anything is computed."""
+    if path is not None and not may_write(path):
+        raise InputError(f"--csv {shown(path)}: cannot be written. Name another file, in a folder that exists.")
 
 
 def _write_csv(scores: Scores, path: Path) -> None:

@@ -84,7 +84,7 @@ def _db(change: Change) -> str:
 
 def _neighbour(neighbour: Neighbour) -> str:
     told = f"{neighbour.dimension} {neighbour.here} -> {neighbour.there}"
-    after = "never trained" if neighbour.step is None else f"after {neighbour.step:,} steps"
+    after = "never trained" if neighbour.step is None else f"after {count(neighbour.step, 'step')}"
     state = neighbour.state.value + (f", {neighbour.reason}" if neighbour.reason else "")
     return f"{told}: {_change(neighbour.change)}; {after}; {state}"
 

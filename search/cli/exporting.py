@@ -44,7 +44,7 @@ def export_preset(
     card = _card(Path(preset))
     progress = error_console()
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # an untrained network is the same each time
             model = load_preset(preset)
         with progress.status(f"writing {format} and comparing it with the network …"):
@@ -58,7 +58,11 @@ def export_preset(
                 task=card.get("task", {}).get("kind"),
                 overwrite=overwrite,
             )
-    except (ConfigError, WeightsError, FileExistsError) as error:
+    except (ConfigError, WeightsError) as error:
+        raise InputError(str(error)) from error
+    except FileExistsError as error:
+        if error.errno is not None:  # from the system: the folder cannot be made
+            raise
         raise InputError(str(error)) from error
     except ExportError as error:
         raise HFIRSearchError(str(error)) from error

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
+from search.counts import count
 from search.evaluation.counting import Count, ModuleCount
 from search.evaluation.plan import CostPlan
 from search.evaluation.runtimes import check_device
@@ -70,7 +71,9 @@ def bundle_run(run: Path, out: Path, *, every: bool, as_json: bool) -> None:
         print_json({**dataclasses.asdict(bundled), "folder": str(bundled.folder)})
         return
     console = output_console()
-    console.print(f"{shown(out)}: {len(bundled.trials)} networks and {SCRIPT}", highlight=False, soft_wrap=True)
+    console.print(
+        f"{shown(out)}: {count(len(bundled.trials), 'network')} and {SCRIPT}", highlight=False, soft_wrap=True
+    )
     for number, reason in bundled.failed.items():
         console.print(f"without trial {number}: {reason}", highlight=False, markup=False)
     console.print(

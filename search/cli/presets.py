@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,10 @@ def write_presets(
     experiment = load_experiment(folder / "experiment.yaml")
     if wanted is None:
         wanted = experiment.deploy.classes_ms
-    with hold(folder), error_console(quiet=quiet).status("reading back, scoring, measuring and writing …"):
+    with (
+        hold(folder) if out is None else nullcontext(),
+        error_console(quiet=quiet).status("reading back, scoring, measuring and writing …"),
+    ):
         shipment = ship(study, experiment, wanted, out=out, onnx=onnx)
     if as_json:
         print_json({"run": study.name, **shipment.as_json()})

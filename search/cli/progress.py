@@ -35,7 +35,7 @@ BESIDE, AROUND = 12, 5
 @contextmanager
 def live_progress(experiment: Experiment, console: Console) -> Iterator[Onlooker]:
     """Show a live panel while the block runs; the onlooker that it yields feeds it."""
-    total = expected_steps(experiment)
+    total = expected_steps(experiment, experiment.most_trials)
     bars = Bars(
         TextColumn("{task.description}", style="bold", markup=False),
         BarColumn(),
@@ -91,7 +91,7 @@ def _status(progress: Progress, experiment: Experiment) -> Table:
     grid = Table.grid(padding=(0, 3))
     spent = sum(counts_as_trained(trial) for trial in study.trials)
     training = ", ".join(str(n) for n in sorted(progress.running)) or "none"
-    grid.add_row(progress.phase, f"candidates {spent}/{experiment.search.trials}", f"in training: {training}")
+    grid.add_row(progress.phase, f"candidates {spent}/{experiment.most_trials}", f"in training: {training}")
     rejected = len(study.in_state(TrialState.INFEASIBLE))
     screened = f", screened out {counts['screened']}" if counts["screened"] else ""
     grid.add_row(

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from search.cli.consoles import error_console, output_console
 from search.cli.logs import logging_to, shown_log
+from search.counts import count
 from search.files import shown
 from search.inference.jobs import Job, plan_jobs
 from search.inference.networks import Half, open_restorer, with_tiles_within
@@ -101,7 +102,7 @@ def _tell(outcome: Outcome) -> None:
             reason if shown(source) in reason else f"{shown(source)}: {reason}" for source, reason in outcome.failed
         ]
         raise HFIRSearchError(
-            "\n  ".join([f"{len(outcome.failed)} of {total} pictures could not be restored:", *reasons])
+            "\n  ".join([f"{len(outcome.failed)} of {count(total, 'picture')} could not be restored:", *reasons])
         )
 
 

@@ -78,6 +78,7 @@ def run_experiment(
             _take_over(experiment, store, before, errors)
         spec = _write_experiment(store)
         _tell_calibration(experiment, store, errors)
+        _tell_size(experiment, store, errors)
         try:
             finished = _search(
                 experiment,
@@ -169,6 +170,18 @@ def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) 
     errors.print(words, style="dim", highlight=False)
     if store.study().facts.get("calibration") != words:
         store.note("calibration", words)
+
+
+def _tell_size(experiment: Experiment, store: RunStore, errors: Console) -> None:
+    """Keep the size of the space, and say where it holds fewer candidates than are asked for."""
+    from search.report.words import count
+
+    size, trials = experiment.space.size, experiment.search.trials
+    if store.facts.get("points") != size:
+        store.note("points", size)
+    if size < trials:
+        words = f"The space has {count(size, 'point')}: at most {size:,} of the {trials:,} trials can be trained."
+        errors.print(words, highlight=False, soft_wrap=True)
 
 
 def _search(
@@ -274,13 +287,18 @@ def _tell_remeasured(before: Study, after: Study, errors: Console) -> None:
 
 
 def _why(study: Study) -> str:
-    """Return what ended a finished run, and what to raise so that it goes on."""
-    from search.report.words import count
+    """Return what ended a finished run, and what continues it."""
+    from search.report.words import count, failure_words
 
     early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
-    if early and rule != "space":
-        return f"{early}. Raise search.{rule} to go on."
-    return f"{early or count(study.facts['finished'], 'candidate') + ' were trained'}. Raise --trials to go on."
+    if early and rule == "space":
+        return f"{early}. Nothing is left to train; widen the space or the budget, with another --out."
+    if early:
+        return f"{early}. Raise search.{rule} to continue."
+    trained, failed = sum(bool(t.measurements) for t in study.trials), len(study.in_state(TrialState.FAILED))
+    failures = f", {failed:,} failed ({failure_words(study)})" if failed else ""
+    verb = "was" if trained == 1 else "were"
+    return f"{count(trained, 'candidate')} {verb} trained{failures}. Raise --trials to continue."
 
 
 def _run(experiment: Experiment, search: SearchRun) -> None:

@@ -105,7 +105,7 @@ def _show_candidates(study: Study, selection: Selection) -> None:
     console = output_console()
     if selection.candidates:
         fitting, order = len(selection.candidates), selection.preference
-        title = f"{fitting} of {selection.members} members of the front keep to the bounds, {order}"
+        title = f"{fitting} of {count(selection.members, 'member')} of the front within the bounds, {order}"
         console.print(trial_table(study, selection.candidates, title=title))
     elif selection.nearest is not None:
         console.print("No member of the front keeps to all bounds.")
@@ -203,14 +203,17 @@ def _conditions_of(trial: Trial, study: Study) -> str:
     latency = cost.latency
     return (
         f"PSNR {after_steps(study)} of proxy training, of the first seed ({LONGER}); "
-        f"latency on {latency.host}, {latency.device}, {latency.runtime}, {latency.threads} thread, {latency.dtype}, "
-        f"batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); deploy form"
+        f"latency on {latency.host}, {latency.device}, {latency.runtime}, {count(latency.threads, 'thread')}, "
+        f"{latency.dtype}, batch 1, input {latency.at}; MACs at input {cost.macs_at} (FLOPs are twice that); "
+        "deploy form"
     )
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON on standard output; a number that is not finite becomes null, a path is shown as text."""
-    output_console().print_json(json.dumps(_plain(value), allow_nan=False))
+    console = output_console()
+    escaped = not console.encoding.startswith("utf")  # an escape loses nothing where a replaced character would
+    console.print_json(json.dumps(_plain(value), allow_nan=False), ensure_ascii=escaped)
 
 
 def _plain(value: Any) -> Any:

@@ -76,11 +76,11 @@ def status_lines(status: RunStatus) -> list[str]:
                 f"Tables of a run are here, its journal ({JOURNAL}) is not: look into trials.csv and front.csv."
             )
     else:
-        wanted = "" if status.trials is None else f" of {status.trials}"
+        wanted = "" if status.trials is None else f" of {status.trials:,}"
         lines.append(f"candidates  {status.admitted}{wanted} admitted, {len(status.study.trials)} considered")
         lines.append("states      " + _tally({name: n for name, n in status.states.items() if n}))
         lines += [
-            f"rung {place}      {rung.step:,} steps: {count(rung.reached, 'candidate')} reached it"
+            f"rung {place}      {count(rung.step, 'step')}: {count(rung.reached, 'candidate')} reached it"
             + (f", {rung.waiting} of them wait or train on" if rung.waiting else "")
             for place, rung in enumerate(status.rungs)
         ]
@@ -99,6 +99,8 @@ def status_lines(status: RunStatus) -> list[str]:
         lines.append(f"failed      {sum(status.failures.values())} in or before training: {_tally(status.failures)}")
     if status.study is not None:
         lines += ["", *front_lines(status.study, status.front)]
+    if status.finished and status.study and status.study.facts.get("ended_by", {}).get("rule") == "space":
+        lines += ["", f"Nothing is left to train: {status.study.facts['ended_early']}."]
     if status.command:
         lines += ["", f"{'More trials' if status.finished else 'Go on'}:  {status.command}"]
     return lines

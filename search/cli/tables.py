@@ -30,7 +30,7 @@ def front_table(study: Study, rows: int | None = None, *, intervals: bool = Fals
     """Return the front of a run as a table, cheapest first, the knee marked; thinned out to `rows`."""
     front = pareto_front(study.trials, study.objectives)
     members = front.members if rows is None else _thinned(front.members, rows)
-    title = f"Pareto front of {study.name}: {len(front.members)} of {len(study.trials)} candidates"
+    title = f"Pareto front of {study.name}: {len(front.members)} of {count(len(study.trials), 'candidate')}"
     knee = {front.knee.number} if front.knee else set()
     return trial_table(study, members, title=title, marked=knee, intervals=intervals)
 

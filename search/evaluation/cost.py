@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,9 +19,9 @@ from hfir.blocks.moe import MoEX
 from hfir.config import ROUTING_PX, HFIRConfig, LargeKernelConfig
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR, build_model
+from search.caching import cache_folder, positive, read_json, write_json
 from search.evaluation.counting import Count, WrittenOut, count
-from search.evaluation.host import cache_folder, network_code, versions
-from search.files import replace_file
+from search.evaluation.host import network_code, versions
 from search.types import InputSize, stable_hash
 
 M = TypeVar("M", bound=nn.Module)
@@ -77,13 +76,17 @@ def static_counts(config: HFIRConfig, at: InputSize) -> StaticCounts:
 
 @lru_cache(maxsize=4096)
 def _remembered(config: HFIRConfig, at: InputSize, path: Path) -> StaticCounts:
-    if path.is_file():
-        known = json.loads(path.read_text())
-        return StaticCounts(ParameterCounts(*known["params"]), known["macs_g"], known["activations_m"])
+    known = read_json(path, _parsed)
+    if known is not None:
+        return known
     counted = count_afresh(config, at)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: partial.write_text(json.dumps(counted._asdict())))
+    write_json(path, counted._asdict())
     return counted
+
+
+def _parsed(entry: Any) -> StaticCounts:
+    params = ParameterCounts(*map(positive, entry["params"]))
+    return StaticCounts(params, positive(entry["macs_g"]), positive(entry["activations_m"]))
 
 
 def count_afresh(config: HFIRConfig, at: InputSize) -> StaticCounts:

@@ -11,8 +11,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-from platformdirs import user_cache_path
-
 import hfir
 from search.evaluation.made_up import MARK, source
 
@@ -30,7 +28,7 @@ def _machine() -> str:
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
+        for line in info.read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
@@ -57,11 +55,6 @@ def network_code() -> str:
     for path in sorted(folder.rglob("*.py")):
         digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
-
-
-def cache_folder(what: str) -> Path:
-    """Return the folder of what this user's programs remember, e.g. `latency`; deleting it is safe."""
-    return user_cache_path("hfir-search") / what
 
 
 class Load:
@@ -111,7 +104,7 @@ def _busy_s() -> float | None:
     stat = Path("/proc/stat")
     if not stat.is_file():
         return None
-    user, nice, system, _idle, _wait, irq, soft_irq = map(int, stat.read_text().split(maxsplit=8)[1:8])
+    user, nice, system, _idle, _wait, irq, soft_irq = map(int, stat.read_text(encoding="utf-8").split(maxsplit=8)[1:8])
     return (user + nice + system + irq + soft_irq) / os.sysconf("SC_CLK_TCK")
 
 

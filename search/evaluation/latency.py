@@ -16,7 +16,6 @@ the reference has since been found faster: then the machine was busy all the tim
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import statistics
 import time
@@ -24,14 +23,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import nn
 
 from hfir.model import HydraFusionIR
+from search.caching import cache_folder, positive, read_json, write_json
 from search.evaluation.allocator import keep_memory
 from search.evaluation.cost import random_image
-from search.evaluation.host import Load, cache_folder, host_name, network_code, versions
+from search.evaluation.host import Load, host_name, network_code, versions
 from search.evaluation.reference import Reference, rest_ms, size_class, time_block
 from search.evaluation.runtimes import (
     Clock,
@@ -44,7 +45,6 @@ from search.evaluation.runtimes import (
     wall_clock,
 )
 from search.evaluation.turns import measuring
-from search.files import replace_file
 from search.types import InputSize, Latency, stable_hash
 
 WARM_UP_S = 0.1
@@ -255,12 +255,18 @@ def remembered_latency(
 ) -> Latency:
     """Return the latency that this machine remembers for the network, or measure and remember it."""
     path = cache_folder("latency") / f"{_cache_key(model, at, threads, runtime, device)}.json"
-    known = None if remeasure or not path.is_file() else Latency(**json.loads(path.read_text()))
+    known = None if remeasure else read_json(path, _parsed)
     if known is not None and not _is_outdated(known, device):
         return known
     latency = measure_latency(model, at, threads, runtime=runtime, device=device)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, lambda partial: partial.write_text(json.dumps(dataclasses.asdict(latency))))
+    write_json(path, dataclasses.asdict(latency))
+    return latency
+
+
+def _parsed(entry: Any) -> Latency:
+    latency = Latency(**entry)
+    for figure in (latency.median_ms, latency.low_ms, latency.high_ms, latency.threads):
+        positive(figure)
     return latency
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from search.counts import count
 from search.tasks.colour import luma_uint8
 from search.tasks.images import Pixels
 from search.tasks.pairs import TaskData
@@ -146,7 +147,7 @@ def to_uint8(levels: npt.NDArray[np.floating] | Tensor) -> Pixels:
     broken = int(np.size(array) - np.count_nonzero(np.isfinite(array)))
     if broken:
         raise DivergedError(
-            f"the restored image holds {broken} values that are not finite. A network's output must be "
+            f"the restored image holds {count(broken, 'value')} not finite. A network's output must be "
             "finite to be scored: its training diverged; lower the learning rate or clip gradients."
         )
     return round_to_uint8(array.astype(np.float64) * 255.0)

@@ -8,18 +8,18 @@ the candidate lost some such share, too.
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from search.evaluation.host import cache_folder, host_name
+from search.caching import cache_folder, positive, read_json, write_json
+from search.evaluation.host import host_name
 from search.evaluation.runtimes import Clock, Pass, clock_for, describe, wall_clock
-from search.files import replace_file
 from search.types import stable_hash
 
 BLOCK_S = 0.04
@@ -103,8 +103,7 @@ class Reference:
 
     def _write(self, sessions: list[float]) -> None:
         self._sessions = sessions
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._path, lambda partial: partial.write_text(json.dumps({"sessions_ms": sessions})))
+        write_json(self._path, {"sessions_ms": sessions})
 
 
 def rest_ms(name: str, threads: int, device: str = "cpu") -> float | None:
@@ -120,7 +119,11 @@ def _memory(name: str, threads: int, device: str) -> Path:
 
 
 def _sessions(path: Path) -> list[float]:
-    return [float(ms) for ms in json.loads(path.read_text())["sessions_ms"]] if path.is_file() else []
+    return read_json(path, _parsed) or []
+
+
+def _parsed(entry: Any) -> list[float]:
+    return [positive(ms) for ms in entry["sessions_ms"]]
 
 
 def _fastest_tenth(times_ms: list[float]) -> float:

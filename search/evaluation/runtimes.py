@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hfir.devices import cuda_untouched
 from hfir.export import export_model
 from hfir.model import HydraFusionIR
 from search.evaluation.allocator import keep_memory
@@ -128,7 +129,8 @@ def _compiled(model: nn.Module, image: Tensor, threads: int) -> Pass:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EvaluationError(
             f"torch.compile cannot run this network: {reason}\n"
-            "  On a CPU it needs a C++ compiler (g++ or clang). Measure with runtime torch otherwise."
+            "  On a CPU it needs a C++ compiler (g++ or clang), and an empty CUDA_VISIBLE_DEVICES where a CUDA device "
+            "is visible that cannot be used. Measure with runtime torch otherwise."
         ) from error
     return lambda: compiled(image)
 
@@ -149,7 +151,7 @@ def _onnx_program(model: nn.Module, image: Tensor) -> bytes:
     """Return an ONNX file: of our networks the one that is shipped, of others one for this size of image."""
     try:
         if not isinstance(model, HydraFusionIR):
-            with warnings.catch_warnings():  # torch 2.13 warns of what its own exporter calls
+            with cuda_untouched(), warnings.catch_warnings():  # torch 2.13 warns of what its own exporter calls
                 warnings.simplefilter("ignore")
                 exported = torch.onnx.export(model, (image,), dynamo=True, verbose=False, input_names=["input"])
             return b"" if exported is None else exported.model_proto.SerializeToString()

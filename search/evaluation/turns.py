@@ -3,7 +3,8 @@
 Whoever measures holds two locks: the gate, which keeps others out, and the floor, which training steps share while they
 last. A trainer passes the gate before each step, so a measurement waits for the steps in progress, and trainers wait
 between two steps until it is over. The locks are those of the operating system on files in the user's cache folder:
-they go with the process that holds them, however it ends.
+they go with the process that holds them, however it ends. Where they cannot be locked, a warning says so, and nobody
+waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
-from search.evaluation.host import cache_folder, host_name
+from search.caching import cache_folder, warn_once
+from search.evaluation.host import host_name
 from search.types import stable_hash
 
 try:
@@ -39,11 +41,15 @@ def measuring() -> Iterator[None]:
     if fcntl is None or _measuring_here:
         yield
         return
-    with _lock_file("gate").open("ab") as gate, _lock_file("floor").open("ab") as floor:
-        if not _try(gate, fcntl.LOCK_EX):
-            log.warning("waiting: another hfir-search measures on this machine (%s)", gate.name)
-            fcntl.flock(gate, fcntl.LOCK_EX)
-        _wait_for_steps(floor)
+    with ExitStack() as opened:
+        try:
+            gate, floor = _open_locks(opened)
+            if not _try(gate, fcntl.LOCK_EX):
+                log.warning("waiting: another hfir-search measures on this machine (%s)", gate.name)
+                fcntl.flock(gate, fcntl.LOCK_EX)
+            _wait_for_steps(floor)
+        except OSError as error:
+            _warn_unlocked(error)
         _measuring_here = True
         try:
             yield
@@ -59,10 +65,13 @@ class Steps:
 
     def __enter__(self) -> Steps:
         """Open the locks."""
-        with ExitStack() as opened:
-            if fcntl is not None:
-                self._gate, self._floor = (opened.enter_context(_lock_file(n).open("ab")) for n in ("gate", "floor"))
-            self._opened = opened.pop_all()
+        self._opened = ExitStack()
+        self._locks: tuple[IO[bytes], IO[bytes]] | None = None
+        if fcntl is not None:
+            try:
+                self._locks = _open_locks(self._opened)
+            except OSError as error:
+                self._give_up(error)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -72,14 +81,27 @@ class Steps:
     @contextmanager
     def turn(self) -> Iterator[None]:
         """Take one step."""
-        if fcntl is None:
-            yield
-            return
-        fcntl.flock(self._gate, fcntl.LOCK_SH)
-        fcntl.flock(self._floor, fcntl.LOCK_SH)
-        fcntl.flock(self._gate, fcntl.LOCK_UN)
+        self._pass_gate()
         yield
-        fcntl.flock(self._floor, fcntl.LOCK_UN)
+        if fcntl is not None and self._locks is not None:
+            fcntl.flock(self._locks[1], fcntl.LOCK_UN)
+
+    def _pass_gate(self) -> None:
+        if fcntl is None or self._locks is None:
+            return
+        gate, floor = self._locks
+        try:
+            fcntl.flock(gate, fcntl.LOCK_SH)
+            fcntl.flock(floor, fcntl.LOCK_SH)
+            fcntl.flock(gate, fcntl.LOCK_UN)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        """Close the locks: the other steps of this training do not wait."""
+        self._opened.close()
+        self._locks = None
+        _warn_unlocked(error)
 
 
 def _wait_for_steps(floor: IO[bytes]) -> None:
@@ -101,8 +123,28 @@ def _try(file: IO[bytes], how: int) -> bool:
     return True
 
 
+def _open_locks(opened: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """Return the gate and the floor, opened.
+
+    Raises:
+        OSError: If a file cannot be created.
+    """
+    gate, floor = (opened.enter_context(_lock_file(name).open("ab")) for name in ("gate", "floor"))
+    return gate, floor
+
+
 def _lock_file(name: str) -> Path:
-    """Return a lock's file: one for each machine, for a home folder may be shared by several."""
-    folder = cache_folder("turns")
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{name}-{stable_hash(host_name())}.lock"
+    """Return a lock's file in a folder that exists."""
+    path = _lock_path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _lock_path(name: str) -> Path:
+    """Return the path of a lock: one for each machine, for a home folder may be shared by several."""
+    return cache_folder("turns") / f"{name}-{stable_hash(host_name())}.lock"
+
+
+def _warn_unlocked(error: OSError) -> None:
+    message = "%s cannot be locked (%s): measurements do not wait for each other or for training steps, and latencies "
+    warn_once("lock", _lock_path("gate"), message + "may disturb each other", error)

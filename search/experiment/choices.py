@@ -9,7 +9,7 @@ from typing import Any
 
 from search.experiment.table import Dimension
 from search.experiment.values import OneOf, Values
-from search.experiment.yaml_lines import Document, KeyPath, shown
+from search.experiment.yaml_lines import Document, KeyPath, decimal_point, shown
 from search.types import Scalar, SpecError
 
 MAX_CHOICES = 1000
@@ -106,7 +106,7 @@ def _steps(entry: Entry, low: float, high: float, step: float) -> list[float]:
 def _number(entry: Entry, kind: type) -> Any:
     value = float(entry.body) if kind is float and type(entry.body) is int else entry.body
     if type(value) is not kind or not math.isfinite(value):
-        raise entry.fault(f"{shown(entry.body)} is not {_KINDS[kind]}.", _RANGE_RULE)
+        raise entry.fault(f"{shown(entry.body)} is not {_KINDS[kind]}.", decimal_point(entry.body) + _RANGE_RULE)
     return value
 
 
@@ -118,7 +118,7 @@ def one_value(entry: Entry, dimension: Dimension, value: Any) -> Scalar:
     subject = "It" if entry.dimension is dimension else dimension.name
     rule = f"{subject} takes {dimension.rule}."
     if type(value) is not values.kind:
-        raise entry.fault(f"{shown(value)} is not {_KINDS[values.kind]}.", rule)
+        raise entry.fault(f"{shown(value)} is not {_KINDS[values.kind]}.", decimal_point(value) + rule)
     if not values.allows(value):
         raise entry.fault(f"{plain(value)} is not possible.", _nearest(value, values) + rule)
     return value

@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from hfir.config import HFIRConfig
 from hfir.errors import ConfigError
+from search.counts import count
 from search.experiment.decode import decode
 from search.experiment.encode import encode
 from search.experiment.table import DIMENSIONS
@@ -160,7 +161,7 @@ def _preset(
     if (config.upscale, config.in_channels) != (upscale, in_channels):
         raise document.fault(
             here,
-            f"{entry['preset']} is a network for scale {config.upscale} and {config.in_channels} channels, "
+            f"{entry['preset']} is a network for scale {config.upscale} and {count(config.in_channels, 'channel')}, "
             f"the task has {upscale} and {in_channels}.",
             "Enqueue presets of the same task.",
         )

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from search.experiment.sections import FAULT, ExperimentFile
-from search.experiment.yaml_lines import Document, KeyPath, dotted, shown
+from search.experiment.yaml_lines import Document, KeyPath, decimal_point, dotted, shown
 from search.types import SpecError
 
 
@@ -87,6 +87,8 @@ def _remedy(owner: type[BaseModel], path: KeyPath, kind: str, value: Any) -> str
         return f"Write its keys below it: {', '.join(() if section is None else section.model_fields)}."
     if kind == "string_type" and isinstance(value, int | float):
         return f'{rule} Put it in quotes: "{shown(value)}".'
+    if kind == "float_type":
+        return decimal_point(value) + rule
     if kind == "string_unicode":
         return f"{rule} An experiment file holds text: rename it, or name it through a link."
     near = difflib.get_close_matches(str(value), _words(annotation), n=1) if kind == "literal_error" else []

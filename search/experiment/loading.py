@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from hfir.config import HFIRConfig
+from search.counts import count
 from search.evaluation.plan import CostPlan, EvaluationPlan, ProxyPlan, TaskPlan
 from search.experiment.decode import decode
 from search.experiment.dimensions import build_space
@@ -71,6 +72,11 @@ class Experiment:
     def limits(self) -> dict[str, float]:
         """The budget's limits, by the cost's name."""
         return self.budget.limits()
+
+    @property
+    def most_trials(self) -> int:
+        """Candidates that can be trained: `search.trials`, or all points of a smaller space."""
+        return min(self.search.trials, self.space.size)
 
     def decode(self, genotype: Genotype) -> HFIRConfig:
         """Return the network that a genotype stands for.
@@ -241,7 +247,7 @@ def _fitting_predictor(
     if unseen:
         raise document.fault(
             key,
-            f"has seen no network of {unseen[0]} levels, which space.levels allows.",
+            f"has seen no network of {count(unseen[0], 'level')}, which space.levels allows.",
             "Calibrate this file, or remove these levels from the space.",
         )
     return predictor

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from search.tasks.members import DEFAULT_MEMBERS, MEMBERS, options_of
+from search.tasks.ranges import RANGES
 from search.types import OBJECTIVES, InputSize
 
 FAULT = "hfir_fault"
@@ -146,6 +147,12 @@ Kind = Literal["super_resolution", "denoise", "poisson", "deblur", "motion_blur"
 MemberName = Literal["texture", "denoise", "deblur", "artifact", "poisson", "motion_blur", "defocus"]
 
 
+def _number(option: str, description: str) -> Any:
+    """Return the field of a task's number: left out by default, else in the range that its degradation has."""
+    low, high = RANGES[option]
+    return Field(default=None, ge=low, le=high, description=description.format(range=RANGES[option]))
+
+
 class TaskSection(Section):
     """What is done to photographs, and which."""
 
@@ -154,60 +161,33 @@ class TaskSection(Section):
     kind: Kind = Field(
         description="The kind is super_resolution, denoise, poisson, deblur, motion_blur, defocus, jpeg or mixed."
     )
-    upscale: int | None = Field(
-        default=None, ge=2, le=4, description="super_resolution: enlargement, 2, 3 or 4 (default 2)."
+    upscale: int | None = _number("upscale", "super_resolution: enlargement, 2, 3 or 4 (default 2).")
+    sigma: float | None = _number(
+        "sigma", "denoise, mixed: standard deviation of the Gaussian noise in 8-bit levels, {range} (default 25)."
     )
-    sigma: float | None = Field(
-        default=None,
-        gt=0,
-        le=100,
-        description="denoise, mixed: standard deviation of the Gaussian noise in 8-bit levels, 0 < sigma <= 100 "
-        "(default 25).",
+    blur_sigma_px: float | None = _number(
+        "blur_sigma_px", "deblur, mixed: standard deviation of the Gaussian blur in pixels, {range} (default 1.6)."
     )
-    blur_sigma_px: float | None = Field(
-        default=None,
-        gt=0,
-        le=8,
-        description="deblur, mixed: standard deviation of the Gaussian blur in pixels, 0 < sigma <= 8 (default 1.6).",
+    peak: float | None = _number(
+        "peak", "poisson, mixed: photons that a pixel at full level stands for, {range} (default 30)."
     )
-    peak: float | None = Field(
-        default=None,
-        ge=0.1,
-        le=1e6,
-        description="poisson, mixed: photons that a pixel at full level stands for, 0.1..1000000 (default 30).",
+    length_px: float | None = _number(
+        "length_px", "motion_blur, mixed: length of the path in pixels, {range} (default 9)."
     )
-    length_px: float | None = Field(
-        default=None,
-        ge=1,
-        le=64,
-        description="motion_blur, mixed: length of the path in pixels, 1..64 (default 9).",
-    )
-    angle_deg: float | None = Field(
-        default=None,
-        ge=-180,
-        le=180,
-        description="motion_blur, mixed: direction of the path in degrees, -180..180, from the x axis towards the top; "
+    angle_deg: float | None = _number(
+        "angle_deg",
+        "motion_blur, mixed: direction of the path in degrees, {range}, from the x axis towards the top; "
         "without it each patch has a direction of its own.",
     )
-    radius_px: float | None = Field(
-        default=None,
-        ge=0.75,
-        le=32,
-        description="defocus, mixed: radius of the disc in pixels, 0.75..32 (default 2.5).",
+    radius_px: float | None = _number(
+        "radius_px", "defocus, mixed: radius of the disc in pixels, {range} (default 2.5)."
     )
-    noise_sigma: float | None = Field(
-        default=None,
-        ge=0,
-        le=100,
-        description="deblur, motion_blur, defocus: standard deviation of the noise after the blur in 8-bit levels, "
-        "0..100 (default 2).",
+    noise_sigma: float | None = _number(
+        "noise_sigma",
+        "deblur, motion_blur, defocus: standard deviation of the noise after the blur in 8-bit levels, "
+        "{range} (default 2).",
     )
-    quality: int | None = Field(
-        default=None,
-        ge=1,
-        le=95,
-        description="jpeg, mixed: quality of the compression, 1..95 (default 30; mixed 20).",
-    )
+    quality: int | None = _number("quality", "jpeg, mixed: quality of the compression, {range} (default 30; mixed 20).")
     members: tuple[MemberName, ...] | None = Field(
         default=None,
         strict=False,
@@ -566,10 +546,6 @@ StoragePath = Annotated[
     str, _matching(_STORAGE, _STORAGE_RULE), WithJsonSchema({"type": "string", "pattern": _STORAGE})
 ]
 
-_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-_WHOLE_GPUS = {"type": "integer", "minimum": 1, "maximum": 64}
-GpuShare = Annotated[float, WithJsonSchema({"anyOf": [_SHARE, _WHOLE_GPUS]})]
-
 POOL_ONLY = ("timeout_s", "asynchronous")
 """Keys of the execution that only the pool knows."""
 RAY_ONLY = ("address", "gpus_per_trial", "storage_path")
@@ -598,7 +574,7 @@ class ExecutionSection(Section):
         default=None,
         gt=0,
         description="Seconds after which a job's worker is ended and its candidate has failed: a number > 0, or auto "
-        "(of trainings alone: 600 and 20 times what the latency lets expect).",
+        "(of trainings alone: 600 and 20 times what the latency lets expect, or the MACs where that is of a GPU).",
     )
     retries: int | None = Field(
         default=None,
@@ -613,8 +589,11 @@ class ExecutionSection(Section):
         "Two such runs differ.",
     )
     address: Address | None = Field(default=None, description=f"ray: {_ADDRESS_RULE}")
-    gpus_per_trial: GpuShare | None = Field(
-        default=None, ge=0, le=64, description="ray: share of a GPU that each trial takes, 0..64 (default 0)."
+    gpus_per_trial: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="ray: share of a GPU that each trial takes, 0..1 (default 0). A training uses one GPU at most.",
     )
     storage_path: StoragePath | None = Field(default=None, description=f"ray: {_STORAGE_RULE}")
 
@@ -626,13 +605,6 @@ class ExecutionSection(Section):
         for key in POOL_ONLY:
             if self.engine == "ray" and getattr(self, key):
                 raise fault(key, "belongs to pool, not to ray.", "Remove it, or set engine: pool.")
-        shares = self.gpus_per_trial or 0.0
-        if shares > 1 and shares != int(shares):
-            raise fault(
-                "gpus_per_trial",
-                f"{shares:g} is not possible.",
-                "Above 1 it is a whole number: Ray shares one GPU only.",
-            )
         return self
 
 

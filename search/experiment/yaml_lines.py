@@ -67,6 +67,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
+def decimal_point(value: Any) -> str:
+    """Return what to write in place of a number with a decimal comma; empty for anything else."""
+    is_comma = isinstance(value, str) and re.fullmatch(r"[+-]?\d+,\d+", value)
+    return f"Write a decimal point: {value.replace(',', '.')}. " if is_comma else ""
+
+
 def read_document(path: Path) -> Document:
     """Read an experiment file.
 
@@ -163,6 +169,7 @@ def _plain_mapping(node: CommentedMap, path: KeyPath, source: str, origins: dict
     """Make every key text, as it is in JSON: `1:` and `"1":` are one key."""
     data: dict[str, Any] = {}
     places = node.lc.data or {}
+    before: tuple[str, Any] = ("", None)
     for key, value in node.items():
         name = key if isinstance(key, str) else shown(key)
         where = (*path, str(name))
@@ -174,8 +181,30 @@ def _plain_mapping(node: CommentedMap, path: KeyPath, source: str, origins: dict
                 source=source,
                 line=origins[where][1],
             )
+        if value is None and _is_number(key) and _is_number(before[1]):
+            raise _decimal_comma((*path, before[0]), f"{before[1]}", _digits(key), origins[where])
         data[str(name)] = _plain(value, where, source, origins)
+        before = (str(name), value)
     return data
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool | ScalarBoolean)
+
+
+def _digits(key: Any) -> str:
+    """Return a number as it stands in the file, with its leading zeros."""
+    return str(key).rjust(getattr(key, "_width", None) or 0, "0")
+
+
+def _decimal_comma(path: KeyPath, whole: str, part: str, origin: Origin) -> SpecError:
+    """Return the error for `{key: 0,004}`, which YAML takes for `{key: 0, 4: }`."""
+    return SpecError(
+        f"{dotted(path)}: {whole},{part} is not one number: within braces a comma separates entries.",
+        remedy=f"Write a decimal point: {path[-1]}: {whole}.{part}.",
+        source=origin[0],
+        line=origin[1],
+    )
 
 
 def _line(parent: Origin, line: int) -> Origin:

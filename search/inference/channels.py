@@ -7,11 +7,13 @@
 | colour | 1 channel | luma Y (BT.601, 16..235) through the network, chroma enlarged bicubically |
 | grey | 1 channel | as luma, which is what such networks are trained on |
 
-Alpha never meets the network: it is enlarged bicubically, or left as it is at scale 1.
+Alpha never goes through the network: it is enlarged bicubically, or left as it is at scale 1. Pixels of alpha 0
+take the colour of visible neighbours first, so that no hidden colour shows at the edges.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +23,7 @@ from torch import Tensor
 
 from hfir.tiling import Span, Window
 from search.inference.pictures import Levels, Picture
+from search.inference.transparency import fill_hidden
 from search.tasks.colour import rgb_to_y
 from search.tasks.resize import imresize
 from search.types import EvaluationError
@@ -45,6 +48,8 @@ class Canvas:
     """
 
     def __init__(self, picture: Picture, *, channels: int, scale: int, bits: int, device: torch.device) -> None:
+        if picture.alpha is not None:
+            picture = dataclasses.replace(picture, colour=fill_hidden(picture.colour, picture.alpha))
         self.picture, self.channels, self.scale, self.device = picture, channels, scale, device
         self.peak = 2**bits - 1
         height, width = picture.colour.shape[:2]

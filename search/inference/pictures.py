@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import pyvips
 
+from search.counts import count
 from search.files import is_file, replace_file, shown
 from search.tasks.images import SEVERAL_FRAMES, TURNED, ImageProblem, open_upright
 from search.types import HFIRSearchError
@@ -193,7 +194,7 @@ def _read(path: Path, file: BinaryIO) -> Picture:
     colour = image[: image.bands - 1] if image.hasalpha() else image
     if colour.bands not in (1, 3) or image.format not in ("uchar", "ushort") or image.interpretation not in _LAYOUTS:
         raise PictureError(
-            f"{shown(path)}: {image.bands} channels of type {image.format}, {image.interpretation}. "
+            f"{shown(path)}: {count(image.bands, 'channel')} of type {image.format}, {image.interpretation}. "
             "A picture has grey or RGB levels of 8 or 16 bits: convert it to PNG."
         )
     pixels = image.numpy().reshape(image.height, image.width, image.bands)

@@ -16,6 +16,7 @@ from ruamel.yaml.error import YAMLError
 from torch import Tensor
 
 from hfir.tiling import Window
+from search.counts import count
 from search.evaluation.perceptual import PERCEPTUAL, PerceptualMetric
 from search.evaluation.quality import convention, psnr_db, ssim, to_uint8, untrained
 from search.experiment.faults import first_fault
@@ -324,8 +325,9 @@ def score_folder(
 def _check_alike(subject: Subject, other: Subject | None) -> None:
     if other is not None and (other.scale, other.channels) != (subject.scale, subject.channels):
         raise InputError(
-            f"{subject.name} enlarges {subject.scale} times and takes {subject.channels} channels, {other.name} "
-            f"{other.scale} times and {other.channels} channels. What is compared must agree in both: choose another."
+            f"{subject.name} enlarges {subject.scale} times and takes {count(subject.channels, 'channel')}, "
+            f"{other.name} {other.scale} times and {count(other.channels, 'channel')}. What is compared must agree in "
+            "both: choose another."
         )
 
 

@@ -175,8 +175,8 @@ class _Exporter:
         limits = self._limits(class_ms)
         check = check_budget(network.cost, limits, _recorded_host(trial))
         if check.refusal:
-            earlier = f"; what lies in {target} is from an earlier call" if target.is_dir() else ""
-            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{earlier}")
+            note = f"; {target} still holds the preset of an earlier call" if target.is_dir() else ""
+            return Refused(role=role, trial=trial.number, reason=f"over its limit: {check.refusal}{note}")
         staging = self.temporary / role
         staging.mkdir()
         onnx = self.onnx or "onnx" in (earlier or {})

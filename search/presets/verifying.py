@@ -19,6 +19,7 @@ from hfir.errors import ExportError, HFIRError
 from hfir.export import TOLERANCE, compare_onnx
 from hfir.model import HydraFusionIR
 from hfir.presets import PRESET_FILE, WEIGHTS_FILE, load_preset
+from search.counts import count
 from search.evaluation.card import file_digest
 from search.evaluation.cost import as_deployed, count_macs_g, count_parameters
 from search.evaluation.evaluator import task_data
@@ -145,7 +146,7 @@ def _files(folder: Path, card: Mapping[str, Any]) -> Iterator[Comparison]:
 
 def _psnr(card: Mapping[str, Any], model: HydraFusionIR) -> Comparison:
     recorded, images = card["measured"]["psnr_db"], card["conditions"].get("validation_images", [])
-    row = {"figure": f"PSNR (dB), {len(images)} photographs", "recorded": f"{recorded:.3f}", "decisive": True}
+    row = {"figure": f"PSNR (dB), {count(len(images), 'photograph')}", "recorded": f"{recorded:.3f}", "decisive": True}
     try:
         data = task_data(_task_plan(card))
     except InputError as error:

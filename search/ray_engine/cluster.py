@@ -16,6 +16,7 @@ from typing import Any
 import ray
 import ray._private.worker as ray_worker
 
+from search.counts import count
 from search.executors import WORKER_ENVIRONMENT
 from search.types import InputError
 
@@ -70,10 +71,7 @@ def connected(address: str, workers: int | None, *, gpus: float) -> Iterator[Non
             with _own_sigterm():
                 ray.init(address, logging_level=logging.WARNING, log_to_driver=False, **options)
         except (OSError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"execution.address = {address}: no Ray cluster can be reached there ({_first_line(error)}).\n"
-                "  Start one (`ray start --head`, `ray up`, KubeRay), give its HOST:PORT, or use address: local."
-            ) from error
+            raise InputError(_connection_problem(address, error)) from error
         try:
             logging.getLogger("search.ray_engine").info(
                 "ray_session=%r nodes=%d resources=%r",
@@ -90,6 +88,26 @@ def connected(address: str, workers: int | None, *, gpus: float) -> Iterator[Non
 def alive_nodes() -> list[str]:
     """Return the ids of the cluster's nodes."""
     return [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+
+
+def _connection_problem(address: str, error: Exception) -> str:
+    """Return what to tell the user when Ray cannot be started or reached."""
+    cause = _first_line(error)
+    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), None)
+    if "AF_UNIX" in cause and name is not None:
+        return (
+            f"{name} = {os.environ[name]}: Ray makes its sockets below this folder, and their path is too long "
+            f"({cause}).\n  Set RAY_TMPDIR to a short folder, e.g. RAY_TMPDIR=/tmp, and rerun the same command."
+        )
+    if address == "local":
+        return (
+            f"execution.address = local: Ray cannot start on this machine ({cause}).\n"
+            "  Remove the cause, or use engine: pool, which needs no Ray."
+        )
+    return (
+        f"execution.address = {address}: no Ray cluster can be reached there ({cause}).\n"
+        "  Start one (`ray start --head`, `ray up`, KubeRay), give its HOST:PORT, or use address: local."
+    )
 
 
 def _require_listener(address: str) -> None:
@@ -114,7 +132,7 @@ def _require_gpus(address: str, gpus: float) -> None:
     there = ray.cluster_resources().get("GPU", 0.0)
     if there >= gpus:
         return
-    problem = f"execution.gpus_per_trial = {gpus:g}: the cluster has {there:g} GPUs"
+    problem = f"execution.gpus_per_trial = {gpus:g}: the cluster has {count(int(there), 'GPU')}"
     if address == "local":
         raise InputError(
             f"{problem}.\n  Set it to 0 to train on processors, or give the address of a cluster with GPUs."

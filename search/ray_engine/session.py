@@ -13,6 +13,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from search.counts import count
 from search.evaluation.plan import CandidateJob
 from search.executors import Outcome
 from search.ray_engine.exchange import Exchange, keep_checkpoint
@@ -152,7 +153,8 @@ class Session:
         if losses <= self.retries:
             self._waiting.appendleft(self._out.pop(number))
             return
-        reason = f"its worker was lost {losses} times, execution.retries = {self.retries}; the last time: {why(trial)}"
+        lost = f"its worker was lost {count(losses, 'time')}, execution.retries = {self.retries}"
+        reason = f"{lost}; the last time: {why(trial)}"
         self._take(number, Outcome(self._out[number], error=EvaluationError(reason), trace=failures_of(trial)))
 
     def _next(self, *, paused: bool) -> CandidateJob | None:
@@ -194,7 +196,9 @@ class StudySearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Say where the state is: in the run's record."""
-        Path(checkpoint_path).write_text("The run's record, study.journal, is all that resuming reads.\n")
+        Path(checkpoint_path).write_text(
+            "The run's record, study.journal, is all that resuming reads.\n", encoding="utf-8"
+        )
 
     def restore(self, checkpoint_path: str) -> None:
         """Do nothing: sessions are not restored."""

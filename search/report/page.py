@@ -21,6 +21,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from search.certainty import front_probabilities, quality_of, untrusted_latencies
+from search.counts import count
 from search.report.agreement import rank_agreement
 from search.report.cells import (
     Cell,
@@ -61,7 +62,6 @@ from search.report.words import (
     baseline_value,
     conditions,
     cost_objectives,
-    count,
     describe_network,
     describe_steps,
     describe_task,
@@ -217,8 +217,9 @@ def _asset(name: str) -> Markup:
 def _status(study: Study) -> str:
     tally = funnel(study)
     asked = study.spec.get("search", {}).get("trials")
-    trained = f"{tally['trained']:,} of {asked:,}" if asked else f"{tally['trained']:,}"
-    parts = ["finished" if is_finished(study) else "not finished", f"{trained} candidates trained"]
+    of_asked = f"{tally['trained']:,} of {count(asked, 'candidate')}"
+    trained = of_asked if asked else count(tally["trained"], "candidate")
+    parts = ["finished" if is_finished(study) else "not finished", f"{trained} trained"]
     if "elapsed_s" in study.facts:
         parts.append(duration(float(study.facts["elapsed_s"])))
     return ", ".join(parts)

@@ -50,12 +50,12 @@ class RunStatus:
         trained_s: Seconds of training, summed over the candidates.
         states: Number of candidates in each state.
         admitted: Candidates that count against `search.trials`; those that are screened, from their first rung on.
-        trials: `search.trials`; None where nothing is recorded yet.
+        trials: `search.trials`, or all points of a smaller space; None where nothing is recorded yet.
         rungs: From the first one on.
         rejections: Candidates rejected before training, by reason; the most frequent first.
         failures: Candidates that failed, by what they failed of (see `search.types.FailureKind`).
         front: Members so far.
-        command: What to type to go on with it; empty where it is running, or nothing is recorded.
+        command: What to type to continue it; empty where it is running, nothing is recorded, or nothing is left.
     """
 
     folder: Path
@@ -103,7 +103,7 @@ def read_status(folder: Path) -> RunStatus:
         trained_s=sum(t.last.elapsed_s for t in trials if t.last is not None),
         states={state.value: sum(t.state is state for t in trials) for state in TrialState},
         admitted=sum(counts_as_trained(t) for t in trials),
-        trials=None if study is None else study.spec.get("search", {}).get("trials"),
+        trials=None if study is None else _most_trials(study),
         rungs=() if study is None else _rungs(study),
         rejections={} if study is None else rejections(study),
         failures={} if study is None else {kind.value: number for kind, number in failures(study).items()},
@@ -117,6 +117,12 @@ def counts_as_trained(trial: Trial) -> bool:
     if trial.state is TrialState.RUNNING and trial.scores:
         return bool(trial.measurements)
     return trial.state not in (TrialState.INFEASIBLE, TrialState.DUPLICATE, TrialState.SCREENED)
+
+
+def _most_trials(study: Study) -> int | None:
+    """Return how many candidates can be trained: those asked for, or all points of a smaller space."""
+    asked, points = study.spec.get("search", {}).get("trials"), study.facts.get("points")
+    return asked if asked is None or points is None else min(int(asked), int(points))
 
 
 def _was_extended(study: Study) -> bool:
@@ -167,11 +173,14 @@ def rejections(study: Study) -> dict[str, int]:
 
 
 def _command(folder: Path, study: Study, *, finished: bool) -> str:
-    """Return what goes on with a run: the same in the same folder, with twice of what ended it if it is finished."""
-    if not (folder / "experiment.yaml").is_file():
+    """Return what continues a run: the same in the same folder, with twice of what ended it if it is finished.
+
+    Empty where nothing does: no experiment is there, or nothing is left to train.
+    """
+    search, rule = study.spec.get("search", {}), study.facts.get("ended_by", {}).get("rule")
+    if not (folder / "experiment.yaml").is_file() or (finished and rule == "space"):
         return ""
     words = ["hfir-search", "run", str(folder / "experiment.yaml"), "--out", str(folder)]
-    search, rule = study.spec.get("search", {}), study.facts.get("ended_by", {}).get("rule")
     if finished and rule in BOUNDS and search.get(rule):
         words += ["--set", f"search.{rule}={2 * search[rule]}"]
     elif finished and search.get("trials") is not None:

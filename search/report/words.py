@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from search.counts import count
 from search.report.profile import profile_in_short
 from search.types import OBJECTIVES, FailureKind, Latency, Study, Trial, TrialState
 
@@ -61,11 +62,6 @@ def figure(objective: str, value: float | None) -> str:
     if not OBJECTIVES[objective].maximise and 0 < value < 1:
         decimals = max(decimals, 2 - math.floor(math.log10(value)))
     return f"{value:,.{decimals}f}"
-
-
-def count(number: int, singular: str, plural: str = "") -> str:
-    """Return a number with its noun."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def failures(study: Study) -> dict[FailureKind, int]:
@@ -315,8 +311,9 @@ def _search(study: Study) -> str:
     search = _section(study, "search")
     if not search:
         return ""
+    candidates = count(int(search["trials"]), "candidate") if "trials" in search else "candidates"
     return (
-        f"sampler {search.get('sampler')}, {search.get('trials')} candidates to train, "
+        f"sampler {search.get('sampler')}, {candidates} to train, "
         f"{search.get('generation')} a generation, seed {search.get('seed')}{_bounds(search)}"
     )
 
@@ -351,7 +348,7 @@ def _bounds(search: Mapping[str, Any]) -> str:
     """Return what else may end a search, each with a comma before it."""
     texts = {
         "time": lambda value: f"at most {duration(value)}",
-        "steps": lambda value: f"at most {value:,} training steps",
+        "steps": lambda value: f"at most {count(value, 'training step')}",
         "replicates": lambda value: f"up to {count(value, 'further seed')} for each member of the front",
         "patience": lambda value: f"ended by {count(value, 'candidate')} without growth",
     }

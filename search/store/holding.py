@@ -17,6 +17,8 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 
+from search.caching import LOCK_ERRORS, reason_of
+from search.files import NO_ROOM, UNUSABLE, shown
 from search.store.consent import followed_pointer
 from search.store.places import reading_study
 from search.types import InputError, StoreError
@@ -40,8 +42,11 @@ log = logging.getLogger(__name__)
 def hold(folder: Path) -> Iterator[None]:
     """Hold a run's folder: a second driver on it is refused. The lock goes with the process, however it ends.
 
+    Where the file system has no locks, a warning says so.
+
     Raises:
         StoreError: If another process holds it.
+        OSError: If the folder cannot be made, or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=HOLD_TIMEOUT_S)
@@ -52,6 +57,10 @@ def hold(folder: Path) -> Iterator[None]:
             f"{folder}: another hfir-search is running in this folder.\n"
             "  Wait for it, stop it, or give another folder with --out."
         ) from error
+    except LOCK_ERRORS as error:
+        if isinstance(error, OSError) and error.errno in (*UNUSABLE, *NO_ROOM):
+            raise
+        log.warning("%s cannot be locked (%s): start no second hfir-search in it", shown(folder), reason_of(error))
     try:
         yield
     finally:
@@ -79,7 +88,7 @@ def _is_locked(folder: Path) -> bool | None:
         lock.acquire()
     except Timeout:
         return True
-    except OSError:
+    except LOCK_ERRORS:
         return None
     lock.release()
     return False

@@ -55,6 +55,11 @@ def checked_url(text: str, *, where: str = "--storage") -> str:
     from sqlalchemy.exc import ArgumentError
 
     file = sqlite_file(text)
+    if file is not None and file.parts[:1] == ("~",):
+        raise InputError(
+            f"{where} {shown(text)}: `~` does not stand for the home folder in a URL.\n"
+            f"  Write the whole path: {_SQLITE}{_encoded(file.expanduser())}."
+        )
     if file is not None:
         return f"{_SQLITE}{_encoded(file.absolute())}"
     try:
@@ -137,6 +142,10 @@ def open_database(url: str, *, create: bool) -> tuple[BaseStorage, RDBStorage]:
     file = sqlite_file(url)
     if file is not None and not create and not file.is_file():
         raise InputError(f"{file}: the database is not there.\n  Bring it back, or give the folder of another run.")
+    if file is not None and not file.parent.is_dir():
+        raise InputError(
+            f"{shown(url)}: there is no folder {printable(file.parent)}.\n  Make it, or name another file."
+        )
     try:
         database = RDBStorage(
             _for_sqlalchemy(url, file), engine_kwargs={"pool_pre_ping": True}, skip_table_creation=not create
@@ -195,7 +204,9 @@ def unreachable(url: str, error: BaseException) -> StoreError:
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     secret = os.environ.get("PGPASSWORD")
     told = reason.replace(secret, "***") if secret else reason
+    file = sqlite_file(url)
+    remedy = "Check the server" if file is None else "Check the permissions of the file and its folder, and free space"
     return StoreError(
         f"{shown(url)}: the database cannot be reached or used ({told}).\n"
-        "  Everything recorded so far is kept there. See to the server, then give the same command again."
+        f"  Everything recorded so far is kept there. {remedy}, then rerun the same command to resume."
     )

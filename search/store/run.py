@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from search.counts import count
 from search.files import shown as printable
 from search.store.consent import followed_pointer, remember
 from search.store.holding import Lease, hold, is_fresh, lease_of
@@ -191,11 +192,11 @@ class RunStore:
 
     def _take_up_in(self, place: Place) -> None:
         """Make sure that a study in a database is this folder's, and nobody else's now."""
-        count = len(self.optuna.get_trials(deepcopy=False))
-        if count and read_pointer(self.folder) is None:
+        candidates = len(self.optuna.get_trials(deepcopy=False))
+        if candidates and read_pointer(self.folder) is None:
             raise InputError(
-                f"{shown(place.url)} holds a study {place.study} already, with {count} candidates, whose checkpoints "
-                f"are not in {self.folder}.\n"
+                f"{shown(place.url)} holds a study {place.study} already, with {count(candidates, 'candidate')}, "
+                f"whose checkpoints are not in {self.folder}.\n"
                 "  Give the folder that it was begun in with --out, or give the experiment another name."
             )
         self._lease = Lease(self.optuna, self.folder)
@@ -215,9 +216,9 @@ class RunStore:
         if identity not in self._identities:
             changed = ", ".join(_differences(known["spec"], spec)) or "the package's version"
             raise InputError(
-                f"{self.folder} holds a run of another experiment: {changed} differ.\n"
-                "  A run's trials compare only under one space, task, budget, proxy and seed. "
-                "Give another folder with --out, or delete this one."
+                f"{printable(self.folder)} holds a run of another experiment: {changed} differ.\n"
+                "  A run's trials compare only under one space, task, budget, proxy and seed. Give another folder with "
+                f"--out; --warm-start {printable(self.folder)} lets the new run start from what this one found."
             )
         with warnings.catch_warnings():  # optuna 5.0 still calls metric names experimental
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

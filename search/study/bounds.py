@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from search.counts import count
 from search.store import RunStore
 from search.study.generation import ADMITTED, generation_of
 from search.study.patience import GROWTH, trained_since_growth
@@ -94,7 +95,7 @@ class Bounds:
             self.note_time()
             for trial in self._store.study().in_state(TrialState.RUNNING):
                 last = trial.last
-                where = "before its first rung" if last is None else f"after {last.step} steps"
+                where = "before its first rung" if last is None else f"after {count(last.step, 'step')}"
                 self._store.finish(trial.number, TrialState.STOPPED, reason=f"not promoted, stopped {where}")
             self._store.note("closed", self._closed())
 
@@ -142,7 +143,7 @@ class Bounds:
         if left is not None and (is_cut or (unfinished and self._has_too_few_steps)):
             return "steps", f"{left:,} of search.steps {steps:,} are left, less than the next training takes"
         if not unfinished:
-            return "trials", f"{self._problem.search.trials} candidates were trained"
+            return "trials", f"search.trials of {self._problem.search.trials:,} is spent"
         if nothing_left:
             return "space", nothing_left
         return "patience", (

@@ -6,6 +6,7 @@ import logging
 import math
 from typing import Any
 
+from search.counts import count
 from search.executors import Outcome
 from search.files import NO_ROOM
 from search.store import SETBACKS, RunStore
@@ -47,7 +48,7 @@ class Failures:
             raise error
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise StoreError(
-                f"{self._store.folder}: a worker could not write its checkpoint ({error.strerror}).\n"
+                f"{self._store.folder}: a worker could not write {error.filename or 'a file'} ({error.strerror}).\n"
                 f"  Trial {trial.number} is not to blame and stays open. Make room, then give the same command again."
             ) from error
         name, number = self._problem.name, trial.number
@@ -73,7 +74,9 @@ def divergence(measurement: Measurement) -> DivergedError | None:
     if math.isfinite(measurement.psnr_db) and math.isfinite(measurement.ssim):
         return None
     figures = f"psnr_db = {measurement.psnr_db}, ssim = {measurement.ssim}"
-    return DivergedError(f"validation after {measurement.step} steps gave {figures}. Lower proxy.learning_rate.")
+    return DivergedError(
+        f"validation after {count(measurement.step, 'step')} gave {figures}. Lower proxy.learning_rate."
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from search.counts import count
 from search.evaluation.answers import Admission
 from search.store import RunStore
 from search.study.generation import Generation, generation_of
@@ -58,7 +59,9 @@ class Gate:
         with self._store.together():
             for trial in losers:
                 scores = ", ".join(f"{name} {score:.4g}" for name, score in trial.scores.items())
-                went_on = f"{len(generation.members) - len(losers)} of {len(generation.members)} candidates went on"
+                went_on = (
+                    f"{len(generation.members) - len(losers)} of {count(len(generation.members), 'candidate')} went on"
+                )
                 reason = f"screened out before its first rung: {scores}; {went_on}"
                 self._store.finish(trial.number, TrialState.SCREENED, reason=reason)
         log.info("study=%s screened_out=%d of=%d", self._problem.name, len(losers), len(generation.members))

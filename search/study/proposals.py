@@ -51,7 +51,11 @@ class Proposals:
         """Why there is nothing left to propose, in words; empty where there is."""
         size = self._problem.space.size
         if len(self._store.index.keys) >= size:
-            return f"all {size} points of the space were considered"
+            return (
+                "the only point of the space was considered"
+                if size == 1
+                else f"all {size} points of the space were considered"
+            )
         if _dry(self._store.index) >= DRY_BEFORE_END:
             return f"the last {DRY_BEFORE_END} proposals were all over the budget, illegal or duplicates"
         return ""

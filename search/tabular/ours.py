@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from search.counts import count
 from search.evaluation.plan import SCORE_NAMES
 from search.experiment import load_experiment
 from search.tabular.table import Table
@@ -50,6 +51,7 @@ def load_ours(path: Path | None = None) -> Table:
         costs=costs,
         cost="latency_ms" if "latency_ms" in costs else "macs_g",
         quality_label="PSNR (dB)",
-        conditions=f"{len(keys)} networks x {len(seeds)} seeds, trained to step {steps[-1]}; see {NAME}.md beside it",
+        conditions=f"{count(len(keys), 'network')} x {count(len(seeds), 'seed')}, trained to step {steps[-1]}; "
+        f"see {NAME}.md beside it",
         scores=scores,
     )

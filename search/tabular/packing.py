@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from search.counts import count
 from search.experiment import Experiment
 from search.files import replace_file
 from search.types import InputError
@@ -31,7 +32,7 @@ def pack(record: Path, out: Path, experiment: Experiment) -> list[Path]:
     whole = [s for s in sorted({t["seed"] for t in trainings}) if _count(trainings, s) == experiment.space.size]
     if not whole:
         raise InputError(
-            f"{record}: holds {_count(trainings, 0)} of {experiment.space.size} networks under seed 0.\n"
+            f"{record}: holds {_count(trainings, 0):,} of {count(experiment.space.size, 'network')} under seed 0.\n"
             "  Run `python benchmarks/build_table.py` on this folder to the end first."
         )
     measured = latencies if len(latencies) == experiment.space.size else {}
@@ -70,9 +71,9 @@ weights. A seed draws the patches, alike for all networks, and with a network's 
 * Training photographs: {", ".join(conditions["train"])}.
 * Validation: the centre square of {conditions["validation_px"]} px of {", ".join(conditions["validation"])}; PSNR on \
 luma in 8 bits, border of 2 px off.
-* Machine: {conditions["host"]}, {conditions["threads"]} thread, from {used[0]["at"]} to {used[-1]["at"]} (UTC); \
-{seconds / 60:.0f} minutes of training in all. It did other work at the same time: `elapsed_s` tells no network's \
-speed. MACs and parameters are exact.
+* Machine: {conditions["host"]}, {count(conditions["threads"], "thread")}, from {used[0]["at"]} to {used[-1]["at"]} \
+(UTC); {seconds / 60:.0f} minutes of training in all. It did other work at the same time: `elapsed_s` tells no \
+network's speed. MACs and parameters are exact.
 * Versions: {packages}.
 * Latency: {_latency_words(latencies)}
 
@@ -88,8 +89,9 @@ def _latency_words(latencies: dict[str, dict[str, Any]]) -> str:
     some = next(iter(latencies.values()))
     doubtful = sum(not each["trusted"] for each in latencies.values())
     return (
-        f"median of one forward pass in deploy form at {some['at']}, {some['threads']} thread, {some['runtime']}, on "
-        f"{some['host']}; {doubtful} of {len(latencies)} were measured while the machine was busy."
+        f"median of one forward pass in deploy form at {some['at']}, {count(some['threads'], 'thread')}, "
+        f"{some['runtime']}, on {some['host']}; {doubtful} of {len(latencies)} were measured while the machine was "
+        "busy."
     )
 
 

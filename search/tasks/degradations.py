@@ -22,6 +22,7 @@ from PIL import Image
 from search.tasks.blurs import Kernels, convolved, disc_kernel, motion_kernels, motion_margin_px, with_margin
 from search.tasks.images import Pixels
 from search.tasks.members import DEFAULT_MEMBERS, MEMBERS, SKILLS
+from search.tasks.ranges import RANGES
 from search.tasks.resize import bicubic_down, imresize, round_to_uint8
 from search.types import InputError
 
@@ -81,7 +82,7 @@ class SuperResolution:
     """Bicubic shrinking as MATLAB does it, the field's classical setting.
 
     Args:
-        upscale: What the network has to enlarge by, 2 .. 8.
+        upscale: What the network has to enlarge by.
 
     Raises:
         InputError: If `upscale` is out of its range.
@@ -92,7 +93,7 @@ class SuperResolution:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("super_resolution", "upscale", self.upscale, 2, 8)
+        _check("super_resolution", "upscale", self.upscale)
 
     def prepare(self, clean: Pixels) -> Pixels:
         """Shrink `[h w c]` to `[h/upscale w/upscale c]`; both sides must be multiples of `upscale`."""
@@ -108,7 +109,7 @@ class Denoise:
     """White Gaussian noise, drawn anew for every patch; neither clipped nor rounded.
 
     Args:
-        sigma: Standard deviation in 8-bit levels, 0.1 .. 255; usual are 15, 25 and 50.
+        sigma: Standard deviation in 8-bit levels; usual are 15, 25 and 50.
 
     Raises:
         InputError: If `sigma` is out of its range.
@@ -120,7 +121,7 @@ class Denoise:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("denoise", "sigma", self.sigma, 0.1, 255)
+        _check("denoise", "sigma", self.sigma)
 
     def prepare(self, clean: Pixels) -> Pixels:
         """Leave the photograph as it is."""
@@ -136,8 +137,8 @@ class Deblur:
     """Gaussian blur with a mirrored border, rounded to 8 bits as a camera does, then white noise.
 
     Args:
-        blur_sigma_px: Standard deviation of the blur in pixels, 0.1 .. 20.
-        noise_sigma: Standard deviation of the noise in 8-bit levels, 0 .. 255; 0 for none.
+        blur_sigma_px: Standard deviation of the blur in pixels.
+        noise_sigma: Standard deviation of the noise in 8-bit levels; 0 for none.
 
     Raises:
         InputError: If a value is out of its range.
@@ -149,8 +150,8 @@ class Deblur:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("deblur", "blur_sigma_px", self.blur_sigma_px, 0.1, 20)
-        _check("deblur", "noise_sigma", self.noise_sigma, 0, 255)
+        _check("deblur", "blur_sigma_px", self.blur_sigma_px)
+        _check("deblur", "noise_sigma", self.noise_sigma)
 
     @property
     def deterministic(self) -> bool:
@@ -180,7 +181,7 @@ class Poisson:
     Hasinoff 2014, "Photon, Poisson noise"; strengths are told by the peak since Salmon et al. 2014 (1 .. 30 is usual).
 
     Args:
-        peak: Photons that a pixel at full level stands for, 0.1 .. 1e6.
+        peak: Photons that a pixel at full level stands for.
 
     Raises:
         InputError: If `peak` is out of its range.
@@ -192,7 +193,7 @@ class Poisson:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("poisson", "peak", self.peak, 0.1, 1e6)
+        _check("poisson", "peak", self.peak)
 
     def prepare(self, clean: Pixels) -> Pixels:
         """Leave the photograph as it is."""
@@ -209,10 +210,10 @@ class MotionBlur:
     """Uniform motion along a line while the shutter is open, rounded to 8 bits as a camera does, then white noise.
 
     Args:
-        length_px: Length of the path in pixels, 1 .. 64.
-        angle_deg: Its direction in degrees, -180 .. 180, from the x axis towards the top; None to draw it anew for
+        length_px: Length of the path in pixels.
+        angle_deg: Its direction in degrees, from the x axis towards the top; None to draw it anew for
             every patch, any direction as likely as another.
-        noise_sigma: Standard deviation of the noise in 8-bit levels, 0 .. 255; 0 for none.
+        noise_sigma: Standard deviation of the noise in 8-bit levels; 0 for none.
 
     Raises:
         InputError: If a value is out of its range.
@@ -224,10 +225,10 @@ class MotionBlur:
     upscale: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        _check("motion_blur", "length_px", self.length_px, 1, 64)
+        _check("motion_blur", "length_px", self.length_px)
         if self.angle_deg is not None:
-            _check("motion_blur", "angle_deg", self.angle_deg, -180, 180)
-        _check("motion_blur", "noise_sigma", self.noise_sigma, 0, 255)
+            _check("motion_blur", "angle_deg", self.angle_deg)
+        _check("motion_blur", "noise_sigma", self.noise_sigma)
 
     @property
     def deterministic(self) -> bool:
@@ -259,8 +260,8 @@ class Defocus:
     """The blur of an ideal lens out of focus: a disc; rounded to 8 bits as a camera does, then white noise.
 
     Args:
-        radius_px: Of the disc in pixels, 0.75 .. 32.
-        noise_sigma: Standard deviation of the noise in 8-bit levels, 0 .. 255; 0 for none.
+        radius_px: Of the disc in pixels.
+        noise_sigma: Standard deviation of the noise in 8-bit levels; 0 for none.
 
     Raises:
         InputError: If a value is out of its range.
@@ -272,8 +273,8 @@ class Defocus:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("defocus", "radius_px", self.radius_px, 0.75, 32)
-        _check("defocus", "noise_sigma", self.noise_sigma, 0, 255)
+        _check("defocus", "radius_px", self.radius_px)
+        _check("defocus", "noise_sigma", self.noise_sigma)
 
     @property
     def deterministic(self) -> bool:
@@ -297,7 +298,7 @@ class Jpeg:
     differently in each.
 
     Args:
-        quality: Pillow's quality, 1 .. 100; usual for restoration are 10 .. 40.
+        quality: Pillow's quality; usual for restoration are 10 .. 40.
 
     Raises:
         InputError: If `quality` is out of its range.
@@ -309,7 +310,7 @@ class Jpeg:
     margin_px: ClassVar[int] = 0
 
     def __post_init__(self) -> None:
-        _check("jpeg", "quality", self.quality, 1, 100)
+        _check("jpeg", "quality", self.quality)
 
     def prepare(self, clean: Pixels) -> Pixels:
         """Encode and decode the photograph `[h w 3]` or `[h w 1]`."""
@@ -354,13 +355,13 @@ class Mixed:
     of a name in `names`.
 
     Args:
-        sigma: Of `denoise` in 8-bit levels, 0.1 .. 255.
-        blur_sigma_px: Of `deblur` in pixels, 0.1 .. 20.
-        quality: Of `artifact`, 1 .. 100.
-        peak: Of `poisson` in photons, 0.1 .. 1e6.
-        length_px: Of `motion_blur` in pixels, 1 .. 64.
-        angle_deg: Of `motion_blur`, -180 .. 180; None to draw it.
-        radius_px: Of `defocus` in pixels, 0.75 .. 32.
+        sigma: Of `denoise` in 8-bit levels.
+        blur_sigma_px: Of `deblur` in pixels.
+        quality: Of `artifact`.
+        peak: Of `poisson` in photons.
+        length_px: Of `motion_blur` in pixels.
+        angle_deg: Of `motion_blur`; None to draw it.
+        radius_px: Of `defocus` in pixels.
         members: Names in `search.tasks.members.MEMBERS`, each once.
 
     Raises:
@@ -440,8 +441,8 @@ def _blurred_photo(clean: Pixels, kernel: Kernels) -> Pixels:
     return round_to_uint8(convolved(with_margin(clean[None], margin), kernel))[0]
 
 
-def _check(kind: str, name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
+def _check(kind: str, name: str, value: float) -> None:
+    if not RANGES[name].low <= value <= RANGES[name].high:
         raise InputError(
-            f"{kind}: {name} = {value} is out of range. It must lie in {low} .. {high}: choose a value in that range."
+            f"{kind}: {name} = {value} is out of range. It must lie in {RANGES[name]}: choose a value in that range."
         )

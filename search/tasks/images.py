@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from search.counts import count
 from search.files import FolderWalk, is_file, is_folder, shown
 from search.types import InputError
 
@@ -196,7 +197,7 @@ def find_pictures(
         lines.append(f"{shown(folder)}: subfolders are not searched: {_names(walk.subfolders, folder)}")
     if others:
         lines.append(
-            f"{shown(folder)}: ignored {len(others)} files that are not images by their suffix: "
+            f"{shown(folder)}: ignored {count(len(others), 'file')} without the suffix of an image: "
             f"{_names(others, folder)}"
         )
     return [file for file in files if is_picture(file)], lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from search.counts import count
 from search.tasks.images import Photo
 from search.tasks.pairs import TaskData
 from search.types import InputError
@@ -115,20 +116,20 @@ def seen_before(photos: Iterable[Photo], seen: Seen) -> list[str]:
     return lines
 
 
-def refuse_seen(name: str, lines: Sequence[str], count: int) -> None:
+def refuse_seen(name: str, lines: Sequence[str], tested: int) -> None:
     """Refuse to test a network on what it has seen.
 
     Args:
         name: Of the network.
         lines: From `seen_before`.
-        count: Photographs to test on.
+        tested: Photographs to test on.
 
     Raises:
         InputError: If there is a line.
     """
     if lines:
         raise InputError(
-            f"{name} has seen {len(lines)} of these {count} photographs:\n{listed(lines)}\n"
+            f"{name} has seen {len(lines)} of these {count(tested, 'photograph')}:\n{listed(lines)}\n"
             "  A test on them says nothing about other pictures: take them out of --data, or score them all the same "
             "with --seen, which the output then says."
         )

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from search.counts import count
 from search.files import shown
 from search.tasks.images import ImageProblem, Photo, load_folder, read_image
 from search.tasks.layouts import FilePair
@@ -86,8 +87,8 @@ def read_pairs(files: Sequence[FilePair], root: Path, upscale: int) -> tuple[lis
     if not fitting:
         listed = "\n".join(f"  {line}" for line in lines[:_SHOWN])
         raise InputError(
-            f"{shown(root)}: none of {len(files)} pairs can be used. Clean sides must be {upscale} times the degraded "
-            f"ones, and both files readable: copy them again, or check upscale.\n{listed}"
+            f"{shown(root)}: none of {count(len(files), 'pair')} can be used. Clean sides must be {upscale} times "
+            f"the degraded ones, and both files readable: copy them again, or check upscale.\n{listed}"
         )
     return fitting, lines
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from search.counts import count
 from search.tasks.degradations import Levels, by_label, to_levels
 from search.tasks.images import Pixels
 from search.tasks.pairs import TaskData, TrainPhoto
@@ -140,7 +141,7 @@ def _too_small(photos: tuple[TrainPhoto, ...], patch_px: int) -> tuple[str, ...]
 def _none_left(data: TaskData, patch_px: int) -> str:
     largest = max((min(p.prepared.shape[:2]) for p in data.train), default=0)
     return (
-        f"patch_px = {patch_px} fits into none of the {data.train_images} training photographs. "
+        f"patch_px = {patch_px} fits into none of {count(data.train_images, 'training photograph')}. "
         f"A patch must fit into the network input, whose largest shorter side is {largest} px "
         f"(clean photographs are {data.upscale} times that): lower patch_px, or use larger photographs."
     )

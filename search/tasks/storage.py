@@ -22,9 +22,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
-from platformdirs import user_cache_path
 
+from search.caching import cache_folder, entry_lock, read_entry, reason_of
 from search.tasks.degradations import Degradation, Mixed
 from search.tasks.pairs import Pair, TaskData, TrainPhoto
 
@@ -43,11 +42,6 @@ _CHUNK = 1 << 22
 Array = npt.NDArray[Any]
 
 
-def cache_folder() -> Path:
-    """Return the folder of the entries."""
-    return user_cache_path("hfir-search") / "photographs"
-
-
 def shared_task(
     key: str, build: Callable[[], TaskData], degradation: Degradation | Mixed, *, folder: Path | None = None
 ) -> TaskData:
@@ -60,26 +54,18 @@ def shared_task(
         key: Names everything that the data depends on.
         build: Makes the data.
         degradation: What the data has as its degradation, unless its degraded forms were given as files.
-        folder: Of the entries; by default `cache_folder()`.
+        folder: Of the entries; by default in the user's cache folder.
 
     Raises:
         InputError: What `build` raises.
     """
-    entry = (cache_folder() if folder is None else folder) / key
+    entry = (cache_folder("photographs") if folder is None else folder) / key
     found = _opened(entry, degradation)
     if found is not None:
         return found
-    try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(entry.with_suffix(".lock"))
-        lock.acquire()
-    except OSError as error:
-        return _unshared(build(), entry, error)
-    try:
+    with entry_lock(entry):
         found = _opened(entry, degradation)  # another process may have made it while this one waited
         return found or _built(entry, build, degradation)
-    finally:
-        lock.release()
 
 
 def _built(entry: Path, build: Callable[[], TaskData], degradation: Degradation | Mixed) -> TaskData:
@@ -88,15 +74,14 @@ def _built(entry: Path, build: Callable[[], TaskData], degradation: Degradation 
         _write(entry, data)
         _tidy(entry)
     except OSError as error:
-        return _unshared(data, entry, error)
+        return _opened(entry, degradation) or _unshared(data, entry, error)
     return _opened(entry, degradation) or _unshared(data, entry, OSError("what was written cannot be read back"))
 
 
 def _unshared(data: TaskData, entry: Path, error: OSError) -> TaskData:
-    reason = error.strerror or str(error)
     storage = (
-        f"photographs cannot be shared between processes: {entry.parent} cannot be written ({reason}); each process "
-        f"holds a copy of {_mib(_size(data)):.0f} MiB"
+        f"photographs cannot be shared between processes: {entry.parent} cannot be written "
+        f"({reason_of(error)}); each process holds a copy of {_mib(_size(data)):.0f} MiB"
     )
     log.warning("%s", storage)
     return dataclasses.replace(data, storage=storage)
@@ -107,6 +92,7 @@ def _unshared(data: TaskData, entry: Path, error: OSError) -> TaskData:
 
 def _write(entry: Path, data: TaskData) -> None:
     """Write an entry beside its place and move it there; an earlier one, damaged, makes way."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".writing-"))
     try:
         writers = {name: _ArrayWriter(temporary / name, kind) for name, kind in _ARRAYS.items()}
@@ -204,13 +190,8 @@ def _bytes(folder: Path) -> int:
 
 def _opened(entry: Path, degradation: Degradation | Mixed) -> TaskData | None:
     """Map an entry; None where there is none, or where it is not what it should be."""
-    if not (entry / _INDEX).is_file():
-        return None
-    try:
-        index = _read_index(entry)
-        data = _mapped(entry, index, degradation)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        log.warning("photographs are made anew: %s is damaged (%s)", entry, error)
+    data = read_entry(entry, lambda found: _mapped(found, _read_index(found), degradation))
+    if data is None:
         return None
     try:
         os.utime(entry / _INDEX)  # in use: `_tidy` looks at it
@@ -226,6 +207,9 @@ def _read_index(entry: Path) -> dict[str, Any]:
     if zlib.crc32(whole["index"].encode()) != whole["checksum"]:
         raise ValueError(f"{_INDEX} differs")
     index = json.loads(whole["index"])
+    missing = [name for name in _ARRAYS if not (entry / name).is_file()]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing")
     found = {name: _checksum(entry / name) for name in _ARRAYS}
     expected = {"schema": _SCHEMA, "key": entry.name, **found}
     wrong = [name for name, value in expected.items() if index.get(name) != value]

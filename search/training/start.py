@@ -20,6 +20,7 @@ from hfir.config import HFIRConfig
 from hfir.errors import HFIRError
 from hfir.model import HydraFusionIR, build_model
 from hfir.presets import PRESET_FILE, list_presets, load_preset, preset_config
+from search.counts import count
 from search.evaluation.card import cost_conditions, cost_figures
 from search.evaluation.cost import count_macs_g, count_parameters
 from search.evaluation.plan import TaskPlan
@@ -183,8 +184,8 @@ def _fitting(model: HydraFusionIR, task: TaskPlan, source: str) -> HydraFusionIR
     config = model.config
     if (config.upscale, config.in_channels) != (task.upscale, task.channels):
         raise InputError(
-            f"{source}: the network enlarges {config.upscale} times and takes {config.in_channels} channels, "
-            f"the task asks for {task.upscale} times and {task.channels} channels.\n"
+            f"{source}: the network enlarges {config.upscale} times and takes {count(config.in_channels, 'channel')}, "
+            f"the task asks for {task.upscale} times and {count(task.channels, 'channel')}.\n"
             "  Trained weights serve one scale and one number of channels: change the task, or take another network."
         )
     return model

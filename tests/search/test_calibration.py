@@ -152,7 +152,7 @@ def test_candidates_without_all_seeds_are_left_out(record: Record):
 
 
 def test_one_seed_is_too_little():
-    with pytest.raises(ValueError, match="curves of all of 1 seeds"):
+    with pytest.raises(ValueError, match="curves of all of 1 seed"):
         table_of(made_record(seeds=1))
 
 

@@ -290,7 +290,7 @@ EXPECTED = (
         "execution.storage_path: shared/ray is not possible.",
         "an absolute folder or a URL",
     ),
-    ("gpu-and-a-half", 4, "execution.gpus_per_trial: 1.5 is not possible.", "Above 1 it is a whole number"),
+    ("two-gpus", 4, "execution.gpus_per_trial: 2 is too large.", "A training uses one GPU at most"),
     ("no-workers", 4, "execution.workers: 0 is too small.", "a number, 1..1024, or auto"),
     ("unknown-workers", 4, 'execution.workers: "all" is not a whole number.', "a number, 1..1024, or auto"),
     ("classes-fall", 4, "deploy.classes_ms: [30, 10] does not rise.", "Write latencies in rising order, each once."),

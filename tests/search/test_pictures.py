@@ -179,7 +179,7 @@ def test_a_file_cut_short_is_refused_and_not_filled_with_grey(tmp_path: Path, su
 def test_levels_of_32_bits_are_refused(tmp_path: Path):
     with Image.fromarray(np.zeros((8, 9), dtype=np.float32)) as image:
         image.save(tmp_path / "f.tif")
-    assert "1 channels of type float" in refused(tmp_path / "f.tif")
+    assert "1 channel of type float" in refused(tmp_path / "f.tif")
 
 
 def test_jpeg_refuses_alpha_instead_of_losing_it(tmp_path: Path):

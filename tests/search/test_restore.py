@@ -92,7 +92,9 @@ def picture_at(path: Path, colour: np.ndarray | None = None, alpha: np.ndarray |
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_depth_grey_and_alpha_go_through_tiles_untouched(same: Path, tmp_path: Path, bits: int, channels: int):
-    before = picture_at(tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1))
+    before = picture_at(
+        tmp_path / "in.png", levels(90, 70, channels, bits=bits), levels(90, 70, 1, bits=bits, seed=1) | 1
+    )
     done = call("restore", tmp_path / "in.png", "--preset", same, "-o", tmp_path / "out.png", "--tile", 64)
     assert done.exit_code == 0, done.output
     assert "restored 1" in done.output
@@ -267,7 +269,7 @@ def test_every_picture_of_a_folder_is_restored_and_the_rest_is_named(same: Path,
     assert "restored 7, failed 1" in done.stdout
     for words in (
         "phone.heic: cannot be read as a picture",
-        "ignored 1 files that are not images by their suffix: notes.txt",
+        "ignored 1 file without the suffix of an image: notes.txt",
         "gone.png: left out: the link points to nothing",
         "subfolders are not searched: sub",
         "twin.png: the same file as",
@@ -459,7 +461,7 @@ def test_a_network_that_diverged_is_told_and_writes_nothing(tmp_path: Path):
     picture_at(tmp_path / "a.png")
     done = call("restore", tmp_path / "a.png", "--preset", broken, "-o", tmp_path / "out.png")
     assert done.exit_code == 1
-    assert "values that are not finite" in done.output
+    assert "values not finite" in done.output
     assert not (tmp_path / "out.png").exists()
 
 

@@ -108,6 +108,18 @@ def test_a_finished_run_says_how_to_get_more(write, rich_study):
     assert read_status(folder).command.endswith("--trials 96")
 
 
+def test_a_run_that_exhausted_its_space_is_offered_no_trials(write, rich_study):
+    reason = "all 11 points of the space were considered"
+    ended = {"finished": 48, "points": 11, "ended_early": reason, "ended_by": {"rule": "space", "reason": reason}}
+    done = tuple(t for t in rich_study.trials if t.state is not TrialState.RUNNING)
+    status = read_status(write(dataclasses.replace(rich_study, trials=done, facts={**rich_study.facts, **ended})))
+    assert status.finished
+    assert (status.trials, status.command) == (11, "")
+    lines = status_lines(status)
+    assert f"Nothing is left to train: {reason}." in lines
+    assert not any("--trials" in line for line in lines)
+
+
 def test_a_finished_run_that_is_asked_for_more_trials_is_not_finished(write, rich_study):
     done = tuple(t for t in rich_study.trials if t.state is not TrialState.RUNNING)
     facts = {**rich_study.facts, "finished": 24}

@@ -134,7 +134,7 @@ def test_jpeg_halves_the_resolution_of_chroma_in_both_directions(stripes_are: st
     stripes = np.zeros((16, 16, 3), dtype=np.uint8)
     stripes[:, ::2, 0], stripes[:, 1::2, 2] = 255, 255
     is_level = stripes_are == "level"
-    decoded = Jpeg(100).prepare(stripes.transpose(1, 0, 2).copy() if is_level else stripes).astype(int)
+    decoded = Jpeg(95).prepare(stripes.transpose(1, 0, 2).copy() if is_level else stripes).astype(int)
     decoded = decoded.transpose(1, 0, 2) if is_level else decoded
     chroma = decoded[..., 0] - decoded[..., 2]
     assert np.abs(chroma[:, ::2] - chroma[:, 1::2]).max() < 120
@@ -143,7 +143,7 @@ def test_jpeg_halves_the_resolution_of_chroma_in_both_directions(stripes_are: st
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("super_resolution", {"upscale": 1}, r"upscale = 1 is out of range.*2 \.\. 8"),
+        ("super_resolution", {"upscale": 1}, r"upscale = 1 is out of range.*2\.\.4"),
         ("denoise", {"sigma": 0}, "sigma = 0"),
         ("denoise", {"sigma": float("nan")}, "sigma = nan"),
         ("deblur", {"blur_sigma_px": 0}, "blur_sigma_px = 0"),

@@ -172,7 +172,7 @@ def test_a_folder_skips_what_it_cannot_use_and_says_each(tmp_path: Path):
     reported = [line.split(": ")[0].rsplit("/")[-1] for line in lines]
     assert reported == ["cut.png", "damaged.png", "empty.jpg", "small.png", "text.png", tmp_path.name, tmp_path.name]
     assert lines[-2].endswith("subfolders are not searched: sub")
-    assert lines[-1].endswith("ignored 2 files that are not images by their suffix: notes.txt, paper.pdf")
+    assert lines[-1].endswith("ignored 2 files without the suffix of an image: notes.txt, paper.pdf")
     assert next(line for line in lines if "empty.jpg" in line).endswith(
         "the file is empty. Copy it again, or take it out."
     )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from search.caching import cache_folder
 from search.evaluation.data import task_data
 from search.evaluation.plan import TaskPlan
 from search.tasks import storage
@@ -180,7 +181,7 @@ def plan(folder: Path | str, seed: int = 0, sigma: float = 25.0) -> TaskPlan:
 
 
 def entries() -> set[str]:
-    folder = storage.cache_folder()
+    folder = cache_folder("photographs")
     return {path.name for path in folder.iterdir() if path.is_dir()} if folder.is_dir() else set()
 
 

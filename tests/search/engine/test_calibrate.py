@@ -189,7 +189,7 @@ def test_the_command_leaves_a_verdict_and_a_predictor_that_a_run_can_rank_by(tin
     told = json.loads(done.stdout)
     assert told["rungs"] == [2, 4, 6]
     assert len(told["rates"]) == 2
-    assert "12 trainings of 6 steps are missing" in done.stderr
+    assert "Missing: 12 trainings of 6 steps, about" in done.stderr
     assert {p.name for p in out.iterdir()} >= {"record.json", "predictor.json", "calibration.png", "README.md"}
 
     experiment = load_experiment(tiny_file, ["proxy.rank_by=extrapolated", f"proxy.predictor={out / 'predictor.json'}"])
@@ -198,7 +198,7 @@ def test_the_command_leaves_a_verdict_and_a_predictor_that_a_run_can_rank_by(tin
 
     again = CliRunner().invoke(app, [w for w in words if w != "--json"])
     assert again.exit_code == 0, again.output
-    assert "are missing" not in again.stderr
+    assert "Missing:" not in again.stderr
     assert "Recommended: rungs" in again.stdout
 
 

@@ -189,6 +189,21 @@ def test_limits_come_from_the_file_or_from_the_latency(tiny: Tiny, unbroken: Stu
     assert automatic.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
 
 
+def test_the_automatic_limit_is_that_of_a_cpu_whatever_the_latency_was_measured_on(tiny: Tiny, unbroken: Study):
+    trial = unbroken.trials[0]
+    cost = trial.cost
+    assert cost is not None
+    assert cost.latency_ms is not None
+    pixels = 2 * 12**2  # of 2 patches of 12 px
+    on_cuda = rules_of(tiny("budget.latency_ms.device=cuda:0"))
+    macs_at = tiny().budget.macs_at
+    expected = 6 * 3 * pixels * cost.macs_g / (macs_at.width * macs_at.height)  # at 1e9 MACs a second
+    assert on_cuda.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
+    on_four_threads = rules_of(tiny("budget.threads=4"))
+    expected = 6 * 3 * (pixels / 24**2) * 4 * cost.latency_ms / 1000
+    assert on_four_threads.limit_s(trial, 2) == pytest.approx(600 + 20 * expected)
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [

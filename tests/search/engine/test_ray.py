@@ -24,6 +24,7 @@ from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import InlineExecutor
 from search.experiment import Experiment
 from search.ray_engine import RayRun, RaySettings
+from search.ray_engine.cluster import connected
 from search.store import RunStore, hold, read_study
 from search.study import SearchRun
 from search.types import InputError, Study, Trial, TrialState
@@ -112,7 +113,7 @@ def test_figures_that_are_none_errors_and_lost_workers_end_as_in_the_pool_and_no
     nan, error, killed = study.trials[:3]
     assert {t.state for t in (nan, error, killed)} == {TrialState.FAILED}
     assert not study.in_state(TrialState.RUNNING)
-    assert nan.reason.startswith("diverged: validation after 1 steps gave psnr_db = nan")
+    assert nan.reason.startswith("diverged: validation after 1 step gave psnr_db = nan")
     assert error.reason == "crashed: as asked for"
     assert killed.reason.startswith("crashed: its worker was lost 2 times, execution.retries = 1; the last time: ")
     assert "its worker process has died" in killed.reason
@@ -143,8 +144,8 @@ def test_a_killed_driver_is_followed_by_another_and_a_strangers_search_py_is_in_
     cluster: Cluster, tmp_path: Path
 ):
     folder, size = tmp_path / "run", {"trials": 4, "generation": 4}
-    (tmp_path / "search.py").write_text("raise SystemExit('a stranger was imported')\n")
-    (tmp_path / "hfir.py").write_text("raise SystemExit('a stranger was imported')\n")
+    for name in ("search", "hfir", "types", "signal", "struct", "socket", "pickle"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a stranger was imported')\n")
     command = [sys.executable, ROOT / "benchmarks" / "ray_faults.py", "--drive", folder, "--address", cluster.address]
     command += ["--seconds=0.5", *(f"--{name}={value}" for name, value in size.items())]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -201,6 +202,20 @@ def test_an_address_without_a_cluster_is_told(tmp_path: Path):
     run = RayRun(search, RaySettings(address="127.0.0.1:1"), waiting.no_preparation)
     with pytest.raises(InputError, match=r"execution\.address = 127\.0\.0\.1:1: no Ray cluster can be reached there"):
         run.run()
+
+
+def test_a_folder_of_temporary_files_that_is_too_long_for_sockets_is_told_with_the_way_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    deep = tmp_path / ("l" * 100)
+    deep.mkdir()
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setenv("TMPDIR", str(deep))
+    with (
+        pytest.raises(InputError, match=r"^TMPDIR = .*\n  Set RAY_TMPDIR to a short folder"),
+        connected("local", 1, gpus=0),
+    ):
+        pass
 
 
 def test_the_command_line_and_the_pool_do_without_ray():

@@ -271,7 +271,7 @@ def test_a_study_whose_checkpoints_lie_elsewhere_is_not_taken_up(open_store: Ope
     store = open_store(f"sqlite:///{tmp_path}/a.db")
     propose(store)
     store.close()
-    with pytest.raises(InputError, match=r"holds a study any already, with 1 candidates, whose checkpoints"):
+    with pytest.raises(InputError, match=r"holds a study any already, with 1 candidate, whose checkpoints"):
         open_store(f"sqlite:///{tmp_path}/a.db", folder="other")
     assert len(read_study(tmp_path / "run").trials) == 1
     open_store(f"sqlite:///{tmp_path}/a.db", folder="other", name="second").close()
