@@ -46,27 +46,33 @@ class Mutation(NamedTuple):
     """Why the code computes the same; empty where it does not."""
 
 
-OUTPUTS = ("tests/hfir/test_golden.py::test_a_network_keeps_its_output",)
-BLURS, QUALITY, IMAGES = (f"tests/search/test_{name}.py" for name in ("tasks_blurs", "quality", "tasks_images"))
-DEGRADATIONS, RESIZE = (f"tests/search/test_tasks_{name}.py" for name in ("degradations", "resize"))
-DATASET, TABLES = "tests/search/test_tasks_dataset.py", "tests/search/test_report_tables.py"
-PARETO, SAMPLERS, SELECTION = (f"tests/search/test_{name}.py" for name in ("pareto", "samplers", "report_selection"))
-CERTAINTY, CALIBRATION, PATIENCE = (f"tests/search/test_{name}.py" for name in ("certainty", "calibration", "patience"))
-COST, COUNTING, COMPARE = (f"tests/search/test_{name}.py" for name in ("cost", "counting", "compare"))
-TRAINING, TABULAR = "tests/search/test_training.py", "tests/search/test_tabular.py"
-ENGINE = "tests/search/engine/test_"
-SCHEDULERS, LATENCY, STORE, BUDGETS = (f"{ENGINE}{n}.py" for n in ("schedulers", "latency", "store", "budgets"))
-PRESETS, FLAT, ASYNCHRONOUS = (f"{ENGINE}{name}.py" for name in ("presets", "flat", "asynchronous"))
-PROXY = (
-    f"{ENGINE}references.py::test_a_candidates_figures_are_bit_for_bit_what_they_were",
-    f"{ENGINE}references.py::test_the_reported_loss_is_the_mean_over_the_last_tenth_of_the_steps",
+def at(file: str, *names: str) -> tuple[str, ...]:
+    """Return tests of a file by their names, the first `test_` left out; all of the file where none is named."""
+    path = f"tests/{file}.py"
+    return tuple(f"{path}::test_{name}" for name in names) or (path,)
+
+
+OUTPUTS = at("hfir/test_golden", "a_network_keeps_its_output")
+CHECKED_FILES = at(
+    "hfir/test_export",
+    "one_size_that_comes_out_as_no_number_is_enough_to_refuse",
+    "a_pushed_router_sends_every_image_to_one_expert_and_the_next",
 )
-TILING, EXPORT, FUSION = (f"tests/hfir/test_{name}.py" for name in ("tiling", "export", "fusion"))
-CHECKED_FILES = (
-    f"{EXPORT}::test_one_size_that_comes_out_as_no_number_is_enough_to_refuse",
-    f"{EXPORT}::test_a_pushed_router_sends_every_image_to_one_expert_and_the_next",
+TRAININGS = at(
+    "search/engine/test_references",
+    "a_candidates_figures_are_bit_for_bit_what_they_were",
+    "the_reported_loss_is_the_mean_over_the_last_tenth_of_the_steps",
 )
-LOSSES, CONFIG, LIMITS = "tests/hfir/test_losses.py", "tests/hfir/test_config.py", "tests/search/test_limits.py"
+LATENCY = at(
+    "search/engine/test_latency",
+    "the_interval_of_the_median_by_hand",
+    "scripted_busy_blocks_do_not_count_and_more_are_timed",
+    "scripted_a_rest_that_is_a_little_slow_is_allowed_for",
+    "an_untrusted_figure_is_the_median_of_its_blocks_and_the_middle_of_them_its_interval",
+    "scripted_a_machine_that_stays_busy_gives_an_untrusted_figure_without_what_the_reference_lost",
+    "a_session_is_remembered_by_the_lower_quartile_of_its_blocks",
+)
+SHORTAGE = "a_missed_limit_refuses_with_the_figures_unless_the_latency_is_in_doubt"
 
 NETWORK = [
     Mutation("hfir/blocks/naf.py", "x.mean(dim=(2, 3), keepdim=True)", "x.amax(dim=(2, 3), keepdim=True)", OUTPUTS),
@@ -156,62 +162,77 @@ NETWORK = [
 """What a block computes."""
 
 ASKED = [
-    Mutation("search/pareto.py", "np.sqrt((scaled**2).sum(axis=1))", "scaled.max(axis=1)", (PARETO,)),
+    Mutation(
+        "search/pareto.py",
+        "np.sqrt((scaled**2).sum(axis=1))",
+        "scaled.max(axis=1)",
+        at("search/test_pareto", "the_knee_is_nearest_by_the_euclidean_distance"),
+    ),
     Mutation(
         "search/schedulers.py",
         "quota = math.ceil(keep * len(members))",
         "quota = max(1, int(keep * len(members)))",
-        (SCHEDULERS,),
+        at("search/engine/test_schedulers", "the_share_that_goes_on_is_rounded_up"),
     ),
     Mutation(
         "search/schedulers.py",
         "and t.state is TrialState.RUNNING]",
         "and t.state is not TrialState.COMPLETE]",
-        (SCHEDULERS,),
+        at("search/engine/test_schedulers", "stopped_candidates_keep_their_place_but_are_not_sent_again"),
     ),
     Mutation(
         "search/study/bounds.py",
         "[trial] if left >= 0 else []",
         "[trial] if left > 0 else []",
-        (f"{BUDGETS}::test_steps_are_spent_to_the_last_one",),
+        at("search/engine/test_budgets", "steps_are_spent_to_the_last_one"),
     ),
     Mutation(
         "search/study/bounds.py",
         "left < self._problem.proxy.rungs[0]",
         "left <= self._problem.proxy.rungs[0]",
-        (f"{BUDGETS}::test_steps_are_spent_where_the_first_rung_takes_more_than_is_left",),
+        at("search/engine/test_budgets", "steps_are_spent_where_the_first_rung_takes_more_than_is_left"),
     ),
     Mutation(
         "search/study/bounds.py",
         'key=lambda t: -(t.value("latency_ms") or 0.0)',
         'key=lambda t: t.value("latency_ms") or 0.0',
-        (f"{BUDGETS}::test_the_slowest_are_trained_first_so_that_no_worker_ends_late",),
+        at("search/engine/test_budgets", "the_slowest_are_trained_first_so_that_no_worker_ends_late"),
     ),
     Mutation(
         "search/study/bounds.py",
         "self.elapsed_s >= self._rules.time_s",
         "self.elapsed_s > self._rules.time_s",
-        (f"{BUDGETS}::test_time_is_spent_at_its_end",),
+        at("search/engine/test_budgets", "time_is_spent_at_its_end"),
     ),
     Mutation(
         "search/evaluation/quality.py",
         "min(float(10 * np.log10(255.0**2 / mse)), PSNR_CAP_DB)",
         "float(10 * np.log10(255.0**2 / mse))",
-        (QUALITY,),
+        at("search/test_quality", "a_psnr_above_the_cap_is_reported_as_the_cap"),
     ),
-    Mutation("search/tasks/degradations.py", 'subsampling="4:2:0"\n', 'subsampling="4:2:2"\n', (DEGRADATIONS,)),
-    Mutation("search/tasks/degradations.py", "rng.uniform(0, 180, size", "rng.uniform(0, 90, size", (BLURS,)),
+    Mutation(
+        "search/tasks/degradations.py",
+        'subsampling="4:2:0"\n',
+        'subsampling="4:2:2"\n',
+        at("search/test_tasks_degradations", "jpeg_halves_the_resolution_of_chroma_in_both_directions"),
+    ),
+    Mutation(
+        "search/tasks/degradations.py",
+        "rng.uniform(0, 180, size",
+        "rng.uniform(0, 90, size",
+        at("search/test_tasks_blurs", "a_motion_that_is_drawn_takes_every_direction"),
+    ),
     Mutation(
         "search/presets/verifying.py",
         "same = abs(share) <= SAME_LATENCY or not apart",
         "same = True",
-        (f"{PRESETS}::test_a_latency_differs_by_more_than_a_tenth_and_beyond_both_intervals",),
+        at("search/engine/test_presets", "a_latency_differs_by_more_than_a_tenth_and_beyond_both_intervals"),
     ),
     Mutation(
         "search/store/journal.py",
         "                    os.fsync(file.fileno())\n",
         "",
-        (f"{STORE}::test_a_record_is_on_the_disk_when_it_was_made",),
+        at("search/engine/test_store", "a_record_is_on_the_disk_when_it_was_made"),
     ),
 ]
 """Mutations that once survived."""
@@ -219,228 +240,357 @@ ASKED = [
 OTHERS = [
     # measuring
     Mutation(
-        "search/evaluation/latency.py", "(ordered[(n - 1) // 2] + ordered[n // 2]) / 2", "ordered[n // 2]", (LATENCY,)
+        "search/evaluation/latency.py", "(ordered[(n - 1) // 2] + ordered[n // 2]) / 2", "ordered[n // 2]", LATENCY
     ),
     Mutation(
         "search/evaluation/latency.py",
         "max(self.before_ms, self.after_ms) <=",
         "min(self.before_ms, self.after_ms) <=",
-        (LATENCY,),
+        LATENCY,
     ),
     Mutation(
         "search/evaluation/latency.py",
         "return [time_ms * share for time_ms",
         "return [time_ms / share for time_ms",
-        (LATENCY,),
+        LATENCY,
     ),
-    Mutation("search/evaluation/latency.py", "reach = 0.98 * math.sqrt(n)", "reach = 0.49 * math.sqrt(n)", (LATENCY,)),
-    Mutation("search/evaluation/reference.py", "len(blocks_ms) // 4", "len(blocks_ms) // 2", (LATENCY,)),
+    Mutation("search/evaluation/latency.py", "reach = 0.98 * math.sqrt(n)", "reach = 0.49 * math.sqrt(n)", LATENCY),
+    Mutation("search/evaluation/reference.py", "len(blocks_ms) // 4", "len(blocks_ms) // 2", LATENCY),
     Mutation(
         "search/evaluation/evaluator.py",
         "else cost.latency.high_ms",
         "else cost.latency.median_ms",
-        (LIMITS,),
+        at("search/test_limits"),
     ),
-    Mutation("search/evaluation/evaluator.py", "return any(margin > 0", "return any(margin >= 0", (LIMITS,)),
+    Mutation(
+        "search/evaluation/evaluator.py", "return any(margin > 0", "return any(margin >= 0", at("search/test_limits")
+    ),
     # counting
     Mutation(
-        "search/evaluation/counting.py", "image.numel() if transposed else out.numel()", "out.numel()", (COUNTING,)
+        "search/evaluation/counting.py",
+        "image.numel() if transposed else out.numel()",
+        "out.numel()",
+        at("search/test_counting", "a_strided_and_a_transposed_convolution_by_hand"),
     ),
     Mutation(
         "search/evaluation/counting.py",
         "scores * (query.shape[-1] + value.shape[-1])",
         "scores * 2 * query.shape[-1]",
-        (COUNTING,),
+        at(
+            "search/test_counting",
+            "fused_attention_counts_like_attention_written_out",
+            "attention_with_wider_values_by_hand",
+        ),
     ),
     Mutation(
         "search/evaluation/cost.py",
         "(experts - mixture.config.top_k) / experts",
         "mixture.config.top_k / experts",
-        (COST,),
+        at("search/test_cost", "three_of_four_experts_are_idle"),
     ),
-    Mutation("search/evaluation/cost.py", "peak = max(peak, held)", "peak = held", (COST,)),
-    Mutation("search/evaluation/cost.py", "math.ceil(h / ROUTING_PX)", "(h // ROUTING_PX)", (COUNTING, COST)),
+    Mutation(
+        "search/evaluation/cost.py",
+        "peak = max(peak, held)",
+        "peak = held",
+        at("search/test_cost", "peak_memory_sees_the_widest_moment"),
+    ),
+    Mutation(
+        "search/evaluation/cost.py",
+        "math.ceil(h / ROUTING_PX)",
+        "(h // ROUTING_PX)",
+        at("search/test_counting", "a_mixture_by_hand", "each_window_that_is_begun_is_routed"),
+    ),
     # quality and data
     Mutation(
         "search/evaluation/quality.py",
         "enlarges and channels == 3 and not rgb",
         "channels == 3 and not rgb",
-        (QUALITY,),
+        at("search/test_quality", "super_resolution_is_scored_on_luma_without_border_and_restoration_on_rgb"),
     ),
-    Mutation("search/evaluation/quality.py", "Convention(upscale if enlarges else 0,", "Convention(0,", (QUALITY,)),
-    Mutation("search/evaluation/quality.py", "use_sample_covariance=False", "use_sample_covariance=True", (QUALITY,)),
+    Mutation(
+        "search/evaluation/quality.py",
+        "Convention(upscale if enlarges else 0,",
+        "Convention(0,",
+        at("search/test_quality", "super_resolution_is_scored_on_luma_without_border_and_restoration_on_rgb"),
+    ),
+    Mutation(
+        "search/evaluation/quality.py",
+        "use_sample_covariance=False",
+        "use_sample_covariance=True",
+        at("search/test_quality", "ssim_agrees_with_its_formula_at_the_only_position_of_a_single_window"),
+    ),
     Mutation(
         "search/tasks/colour.py",
         "return round_to_uint8(rgb_to_y(pixels))",
         "return rgb_to_y(pixels).astype(np.uint8)",
-        (IMAGES, QUALITY),
+        at("search/test_quality", "luma_squeezes_an_error_by_219_of_255_and_rounds"),
     ),
-    Mutation("search/tasks/resize.py", "stretch = min(scale, 1.0)", "stretch = 1.0", (RESIZE,)),
-    Mutation("search/tasks/degradations.py", "np.float32(sigma / 255)", "np.float32(sigma / 256)", (DEGRADATIONS,)),
-    Mutation("search/tasks/patches.py", "SeedSequence([self._seed, step])", "SeedSequence([self._seed])", (DATASET,)),
-    Mutation("search/tasks/patches.py", "turn = int(draws[3] * 8)", "turn = int(draws[3] * 4)", (DATASET,)),
-    Mutation("search/tasks/pairs.py", "(full - kept) // 2 // multiple * multiple", "(full - kept) // 2", (DATASET,)),
+    Mutation(
+        "search/tasks/resize.py",
+        "stretch = min(scale, 1.0)",
+        "stretch = 1.0",
+        at("search/test_tasks_resize", "shrinking_an_impulse_by_two_stretches_the_kernel_over_eight_pixels"),
+    ),
+    Mutation(
+        "search/tasks/degradations.py",
+        "np.float32(sigma / 255)",
+        "np.float32(sigma / 256)",
+        at("search/test_tasks_degradations", "noise_has_its_strength_and_is_neither_clipped_nor_rounded"),
+    ),
+    Mutation(
+        "search/tasks/patches.py",
+        "SeedSequence([self._seed, step])",
+        "SeedSequence([self._seed])",
+        at("search/test_tasks_dataset", "a_batch_is_a_pure_function_of_seed_and_step"),
+    ),
+    Mutation(
+        "search/tasks/patches.py",
+        "turn = int(draws[3] * 8)",
+        "turn = int(draws[3] * 4)",
+        at("search/test_tasks_dataset", "all_positions_and_all_eight_turns_occur"),
+    ),
+    Mutation(
+        "search/tasks/pairs.py",
+        "(full - kept) // 2 // multiple * multiple",
+        "(full - kept) // 2",
+        at(
+            "search/test_tasks_dataset",
+            "cropped_pairs_still_show_the_same_place",
+            "a_large_validation_photo_is_cropped_to_its_centre_and_said",
+        ),
+    ),
     # fronts and choices
-    Mutation("search/pareto.py", "distance[order[[0, -1]]] = np.inf", "distance[order[[0]]] = np.inf", (PARETO,)),
-    Mutation("search/pareto.py", "sign * value\n", "value\n", (PARETO,)),
+    Mutation(
+        "search/pareto.py",
+        "distance[order[[0, -1]]] = np.inf",
+        "distance[order[[0]]] = np.inf",
+        at("search/test_pareto", "both_ends_of_every_objective_are_infinitely_far_apart"),
+    ),
+    Mutation(
+        "search/pareto.py",
+        "sign * value\n",
+        "value\n",
+        at("search/test_pareto", "the_matrix_flips_what_is_to_be_maximised"),
+    ),
     Mutation(
         "search/report/wishes.py",
         "trial.cost.latency.high_ms if self.is_upper else trial.cost.latency.low_ms",
         "trial.cost.latency.high_ms",
-        (SELECTION,),
+        at("search/test_report_selection", "the_lower_end_of_a_latency_must_lie_within_a_range"),
     ),
-    Mutation("search/report/preference.py", "float(max(row)) for", "float(sum(row)) for", (SELECTION,)),
+    Mutation(
+        "search/report/preference.py",
+        "float(max(row)) for",
+        "float(sum(row)) for",
+        at("search/test_report_selection", "distances_are_those_worked_out_by_hand"),
+    ),
     Mutation(
         "search/report/compare.py",
         "resampled[:, leader] - resampled[:, place]",
         "resampled[:, place] - resampled[:, leader]",
-        (COMPARE,),
+        at("search/test_compare", "the_interval_follows_the_images_and_that_of_the_difference_is_paired"),
     ),
     Mutation(
         "search/report/intervals.py",
         "[2.5, 97.5]",
         "[5.0, 95.0]",
-        (
-            COMPARE,
-            CERTAINTY,
-            "tests/search/test_evaluate.py::test_an_interval_of_differences_holds_their_mean_and_needs_two_images",
-        ),
+        at("search/test_evaluate", "an_interval_of_differences_holds_their_mean_and_needs_two_images")
+        + at("search/test_certainty", "an_interval_is_the_middle_95_percent_of_the_resamples"),
     ),
     Mutation(
         "search/certainty.py",
         "freedom = (a + b) ** 2 / (a**2 / (len(one) - 1) + b**2 / (len(other) - 1))",
         "freedom = len(one) + len(other) - 2",
-        (CERTAINTY,),
+        at("search/test_certainty", "intervals_are_those_of_scipy"),
     ),
     Mutation(
         "search/certainty.py",
         "(drawn[:, rivals] <= drawn[:, [place]])",
         "(drawn[:, rivals] < drawn[:, [place]])",
-        (CERTAINTY,),
+        at("search/test_certainty", "a_place_that_no_seed_endangers_is_certain_and_two_equals_share_it"),
     ),
     Mutation(
         "search/calibration/statistics.py",
         "b = np.sign(x[:, None] - x[None]), np.sign(y[:, None] - y[None])",
         "b = np.sign(x[:, None] - x[None]), np.abs(np.sign(y[:, None] - y[None]))",
-        (CALIBRATION,),
+        at("search/test_calibration", "tau_by_hand"),
     ),
-    Mutation("search/study/patience.py", "if grown > volume * (1 + GROWTH):", "if grown > volume:", (PATIENCE,)),
+    Mutation(
+        "search/study/patience.py",
+        "if grown > volume * (1 + GROWTH):",
+        "if grown > volume:",
+        at("search/test_patience", "a_growth_within_the_tolerance_is_none"),
+    ),
     # samplers and schedulers
     Mutation(
-        "search/samplers/spread.py", "stable_hash([parameter.name, lap])", "stable_hash([parameter.name])", (SAMPLERS,)
+        "search/samplers/spread.py",
+        "stable_hash([parameter.name, lap])",
+        "stable_hash([parameter.name])",
+        at("search/test_samplers", "every_round_of_the_warm_up_has_an_order_of_its_own"),
     ),
     Mutation(
-        "search/samplers/guided.py", "ndtr((np.log2(limit) - expected.mean) / expected.deviation)", "1.0", (SAMPLERS,)
+        "search/samplers/guided.py",
+        "ndtr((np.log2(limit) - expected.mean) / expected.deviation)",
+        "1.0",
+        at("search/test_samplers", "auto_keeps_to_a_limit_that_most_points_miss"),
     ),
     Mutation(
         "search/samplers/known.py",
         "gains[len(trial.measurements) - 1 :]",
         "gains[len(trial.measurements) :]",
-        (SAMPLERS,),
+        at("search/test_samplers", "an_early_stop_is_judged_by_what_others_gained_from_there_on"),
     ),
-    Mutation("search/samplers/evolution.py", "[-POPULATION:]", "[:POPULATION]", (SAMPLERS,)),
+    Mutation(
+        "search/samplers/evolution.py",
+        "[-POPULATION:]",
+        "[:POPULATION]",
+        at("search/test_samplers", "evolution_lets_only_the_youngest_have_children"),
+    ),
     Mutation(
         "search/samplers/improvement.py",
         "best = min(float(front.min()), float(reference[0]))",
         "best = float(reference[0])",
-        (SAMPLERS,),
+        at("search/test_samplers", "improvement_is_what_the_hypervolume_grows_by"),
     ),
-    Mutation("search/schedulers.py", "[-t.scores[screening.score],", "[t.scores[screening.score],", (SCHEDULERS,)),
+    Mutation(
+        "search/schedulers.py",
+        "[-t.scores[screening.score],",
+        "[t.scores[screening.score],",
+        at("search/engine/test_schedulers", "a_score_leaves_behind_what_is_as_dear_and_promises_less"),
+    ),
     Mutation(
         "search/schedulers.py",
         "(ranks[i], -crowding[i], numbers[i])",
         "(ranks[i], crowding[i], numbers[i])",
-        (SCHEDULERS,),
+        at("search/engine/test_schedulers", "the_cheapest_and_the_most_promising_go_on_before_those_between"),
     ),
     Mutation(
         "search/study/trainings.py",
         "len(gone_on) + 1 > self._problem.proxy.keep",
         "len(gone_on) > self._problem.proxy.keep",
-        (ASYNCHRONOUS,),
+        at("search/engine/test_asynchronous", "no_more_than_the_share_goes_on_ahead"),
     ),
     # store
-    Mutation("search/store/journal.py", "os.truncate(self._path, whole)", "pass", (f"{ENGINE}faults.py", STORE)),
-    Mutation("search/store/journal.py", "if self._path.stat().st_size != self._reader.end:", "if False:", (STORE,)),
-    Mutation("search/store/journal.py", "            file.truncate(start)\n", "            pass\n", (STORE,)),
+    Mutation(
+        "search/store/journal.py",
+        "os.truncate(self._path, whole)",
+        "pass",
+        at("search/engine/test_store", "lines_that_were_written_in_part_are_taken_back"),
+    ),
+    Mutation(
+        "search/store/journal.py",
+        "if self._path.stat().st_size != self._reader.end:",
+        "if False:",
+        at("search/engine/test_store", "a_journal_that_another_program_writes_into_meanwhile_is_left_as_it_is"),
+    ),
+    Mutation(
+        "search/store/journal.py",
+        "            file.truncate(start)\n",
+        "            pass\n",
+        at(
+            "search/engine/test_store",
+            "a_journal_cut_anywhere_in_its_last_line_keeps_all_lines_before",
+            "a_last_line_that_is_the_beginning_of_one_is_dropped_even_where_it_ends",
+        ),
+    ),
     # budget and presets
     Mutation(
         "search/presets/budget.py",
         "cost.latency.high_ms if name",
         "cost.latency.median_ms if name",
-        (f"{PRESETS}::test_a_missed_limit_refuses_with_the_figures_unless_the_latency_is_in_doubt",),
+        at("search/engine/test_presets", SHORTAGE),
     ),
     Mutation(
         "search/presets/budget.py",
         "value is None or value <= limit",
         "value is None or value < limit",
-        (f"{PRESETS}::test_a_missed_limit_refuses_with_the_figures_unless_the_latency_is_in_doubt",),
+        at("search/engine/test_presets", SHORTAGE),
     ),
     Mutation(
         "search/presets/exporting.py",
         "if abs(psnr_db - recorded) > SAME_PSNR_DB:",
         "if psnr_db - recorded > SAME_PSNR_DB:",
-        (f"{PRESETS}::test_weights_that_score_otherwise_than_their_trial_are_not_exported",),
+        at("search/engine/test_presets", "weights_that_score_otherwise_than_their_trial_are_not_exported"),
     ),
     Mutation(
         "search/presets/verifying.py",
         "same=abs(difference) < 0.5 * 10**-digits",
         "same=difference < 0.5 * 10**-digits",
-        (f"{PRESETS}::test_a_count_differs_in_its_last_recorded_digit_in_either_direction",),
+        at("search/engine/test_presets", "a_count_differs_in_its_last_recorded_digit_in_either_direction"),
     ),
     Mutation(
         "search/report/selection.py",
         "(_known(t, quality), -t.number)",
         "(-_known(t, quality), -t.number)",
-        (SELECTION,),
+        at("search/test_report_selection", "the_presets_are_the_cheapest_the_knee_and_the_best"),
     ),
     # export, fusion, tiling
     Mutation("hfir/export.py", 'if check.max_difference >= 0 else float("inf")', "", CHECKED_FILES),
     Mutation("hfir/export.py", "bias[expert] += _PUSH\n", "bias[0] += _PUSH\n", CHECKED_FILES),
-    Mutation("hfir/blocks/folding.py", "copy.deepcopy(self).double()", "copy.deepcopy(self).half()", (FUSION,)),
-    Mutation("hfir/config.py", "sides.append(DFT_PX)", "sides.append(1)", (TILING, CONFIG)),
-    Mutation("hfir/tiling.py", "fall = 1 - _rise(", "fall = _rise(", (TILING,)),
-    Mutation("hfir/tiling.py", "begin = start + (overlap_px - width) // 2", "begin = start", (TILING,)),
+    Mutation(
+        "hfir/blocks/folding.py",
+        "copy.deepcopy(self).double()",
+        "copy.deepcopy(self).half()",
+        at("hfir/test_fusion", "folding_is_as_exact_as_fp32_can_be"),
+    ),
+    Mutation(
+        "hfir/config.py",
+        "sides.append(DFT_PX)",
+        "sides.append(1)",
+        at("hfir/test_tiling", "the_alignment_is_the_period_of_all_grids"),
+    ),
+    Mutation(
+        "hfir/tiling.py",
+        "fall = 1 - _rise(",
+        "fall = _rise(",
+        at("hfir/test_tiling", "weights_sum_to_one_everywhere_at_any_size"),
+    ),
+    Mutation(
+        "hfir/tiling.py",
+        "begin = start + (overlap_px - width) // 2",
+        "begin = start",
+        at("hfir/test_tiling", "what_the_cut_edge_spoils_is_thrown_away"),
+    ),
     # training
-    Mutation("hfir/losses.py", "return num_experts * (share *", "return (share *", (LOSSES,)),
+    Mutation(
+        "hfir/losses.py", "return num_experts * (share *", "return (share *", at("hfir/test_losses", "balance_by_hand")
+    ),
     Mutation(
         "search/evaluation/proxy.py",
         "(1 + self.step) / (10 + self.step)",
         "(1 + self.step) / (2 + self.step)",
-        PROXY,
+        TRAININGS,
     ),
     Mutation(
         "search/evaluation/proxy.py",
         "(self.step + 1) / max(1, self.plan.warmup_steps)",
         "self.step / max(1, self.plan.warmup_steps)",
-        PROXY,
+        TRAININGS,
     ),
-    Mutation("search/evaluation/proxy.py", "losses[-max(1, (step - first) // TAIL) :]", "losses", PROXY),
+    Mutation("search/evaluation/proxy.py", "losses[-max(1, (step - first) // TAIL) :]", "losses", TRAININGS),
     Mutation(
         "search/evaluation/flat.py",
         "torch.nn.utils.clip_grad_norm_([piece.weights for piece in self._pieces], self._clip, foreach=True)",
         "[torch.nn.utils.clip_grad_norm_([piece.weights], self._clip) for piece in self._pieces]",
-        (FLAT,),
+        at("search/engine/test_flat", "the_gradients_norm_is_over_all_parameters"),
     ),
     Mutation(
         "search/training/plan.py",
         "max(1, self.steps - 1 - warmup)",
         "max(1, self.steps - warmup)",
-        (f"{TRAINING}::test_the_rate_warms_up_and_falls_along_a_cosine",),
+        at("search/test_training", "the_rate_warms_up_and_falls_along_a_cosine"),
     ),
     Mutation(
         "search/training/average.py",
         "average.lerp_(value, 1 - decay)",
         "average.lerp_(value, decay)",
-        (f"{TRAINING}::test_the_average_warms_up_and_includes_buffers",),
+        at("search/test_training", "the_average_warms_up_and_includes_buffers"),
     ),
     Mutation(
         "search/training/trainer.py",
         "row.psnr_db > self.best.psnr_db",
         "row.psnr_db < self.best.psnr_db",
-        (
-            f"{TRAINING}::test_a_training_that_goes_wrong_leaves_the_start_as_the_best",
-            f"{TRAINING}::test_training_improves_on_its_start_and_says_by_how_much",
-        ),
+        at("search/test_training", "training_improves_on_its_start_and_says_by_how_much"),
     ),
 ]
 """Where a wrong number would reach a user."""
@@ -492,7 +642,7 @@ def _test(folder: Path, tests: list[str]) -> None:
     """Run tests in a copy of the tree; in a process of its own, which this ends."""
     import pytest
 
-    os.setsid()
+    os.setpgrp()
     os.chdir(folder)
     with (folder / "output.txt").open("w") as output:
         for stream in (sys.stdout, sys.stderr):

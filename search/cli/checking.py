@@ -33,7 +33,7 @@ def check_experiment(path: str, overrides: list[str], *, as_json: bool) -> None:
     console.print(_summary_table(experiment, found, workers))
     console.print(calibration_words(experiment), style="dim", highlight=False)
     for note in (*found.baseline.notes, found.baseline.storage):
-        console.print(f"data: {note}", style="dim", highlight=False)
+        console.print(f"data: {note}", style="dim", soft_wrap=True)
 
 
 def _in_a_worker(experiment: Experiment, workers: int) -> Feasibility:

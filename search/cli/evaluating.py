@@ -163,7 +163,7 @@ def _print_scores(scores: Scores, preset: str, folder: Path, tile_px: int | None
     tiles = "" if tile_px is None else f"; tiles of {tile_px} px"
     console.print(f"{scores.conventions}{tiles}", style="dim", highlight=False)
     for note in scores.notes:
-        console.print(f"data: {note}", style="dim", highlight=False)
+        console.print(f"data: {note}", style="dim", soft_wrap=True)
 
 
 def _headings(names: list[str], baseline: str | None) -> list[str]:

@@ -350,8 +350,9 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
     style_axes(axes, theme, _cost_label(study, cost), OBJECTIVES[points.quality].label)
     _draw_stopped(axes, points, cost, theme)
     dominated = [t for t in points.dominated if t in points.shown]
-    label = "complete, dominated" + _below(len(points.dominated) - len(dominated))
-    _scatter(axes, dominated, cost, points.quality, label, color=theme.dominated, s=34, zorder=3)
+    style: dict[str, Any] = {"color": theme.dominated, "s": 34, "zorder": 3}
+    hidden = len(points.dominated) - len(dominated)
+    _scatter(axes, dominated, cost, points.quality, "complete, dominated", hidden=hidden, **style)
     on_line = _on_line(points, cost)
     corners = sorted((_of(t, cost), _of(t, points.quality)) for t in on_line)
     line = _draw_line(axes, corners, theme)
@@ -381,10 +382,14 @@ def _draw_panel(axes: Axes, study: Study, cost: str, theme: Theme) -> None:
         say(axes, "no candidate is complete yet", theme)
 
 
-def _scatter(axes: Axes, trials: Sequence[Trial], cost: str, quality: str, label: str, **style: Any) -> None:
-    if trials:
+def _scatter(
+    axes: Axes, trials: Sequence[Trial], cost: str, quality: str, label: str, *, hidden: int = 0, **style: Any
+) -> None:
+    """Draw points of one kind; those that are hidden below the axis are counted in the legend."""
+    if trials or hidden:
         x, y = [_of(t, cost) for t in trials], [_of(t, quality) for t in trials]
-        axes.scatter(x, y, label=label, **{"linewidths": 1.0, "edgecolors": "none", **style})
+        below = f", {hidden} below the axis" if hidden else ""
+        axes.scatter(x, y, label=f"{label}{below}", **{"linewidths": 1.0, "edgecolors": "none", **style})
 
 
 def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
@@ -392,17 +397,13 @@ def _draw_stopped(axes: Axes, points: Points, cost: str, theme: Theme) -> None:
     shown = [t for t in points.shown if t.state is TrialState.STOPPED]
     hidden = len(points.stopped) - len(shown)
     steps = sorted({_steps(t) for t in shown})
+    style: dict[str, Any] = {"color": theme.stopped, "s": 18, "zorder": 2}
     for place, step in enumerate(steps):
-        note = _below(hidden if step == steps[0] else 0)
-        label = f"stopped early ({count(step, 'step')}){note}"
         members = [t for t in shown if _steps(t) == step]
-        marker = "v^<>"[min(place, 3)]
-        _scatter(axes, members, cost, points.quality, label, color=theme.stopped, s=18, zorder=2, marker=marker)
-
-
-def _below(number: int) -> str:
-    """Return how many points lie below the axis, for a legend."""
-    return f", {number} below the axis" if number else ""
+        style |= {"marker": "v^<>"[min(place, 3)], "hidden": hidden if place == 0 else 0}
+        _scatter(axes, members, cost, points.quality, f"stopped early ({count(step, 'step')})", **style)
+    if not steps:
+        _scatter(axes, (), cost, points.quality, "stopped early", marker="v", hidden=hidden, **style)
 
 
 def _draw_references(axes: Axes, points: Points, cost: str, theme: Theme) -> None:

@@ -22,7 +22,7 @@ from search.cli.tables import front_table
 from search.report import front_frame
 from search.report.figures import draw_front
 from search.report.interactive import page_data
-from search.report.intervals import Interval
+from search.report.intervals import Interval, interval_of
 from search.report.page import render_page
 from search.report.seeds import estimate, gain_intervals, shown_interval
 from search.report.words import conditions
@@ -49,6 +49,11 @@ def test_intervals_are_those_of_scipy():
     assert (low, high) == pytest.approx(stats.t.interval(0.95, 3, np.mean(A), stats.sem(A)))
     welch = stats.ttest_ind(B, A, equal_var=False).confidence_interval(0.95)
     assert difference_interval(A, B) == pytest.approx((welch.low, welch.high))
+
+
+def test_an_interval_is_the_middle_95_percent_of_the_resamples():
+    interval = interval_of(np.arange(1001.0))
+    assert (interval.low, interval.high) == (25.0, 975.0)
 
 
 def test_seeds_without_any_scatter_differ_by_what_they_differ():

@@ -18,7 +18,7 @@ from hfir.blocks.attention import WindowAttention
 from hfir.blocks.deformable import DeformableMix
 from hfir.blocks.frequency import PatchDFT
 from hfir.blocks.moe import Flow, MoEX
-from search.evaluation import cost
+from search.evaluation import cost, counting
 from search.evaluation.cost import (
     WRITTEN_OUT,
     count_afresh,
@@ -155,6 +155,19 @@ def test_a_mixture_by_hand(top_k: int, device: str):
     mixture = MoEX(8, MoEConfig(num_experts=4, top_k=top_k), expansion=2.0, cue_channels=0, scale=0.1).to(device).eval()
     x = torch.zeros(1, 8, 4, 4, device=device)
     assert count(mixture, x, Flow(), written_out=WRITTEN_OUT).macs == top_k * 5376 + 32
+
+
+@pytest.mark.parametrize(("routing", "decisions"), [("image", 2), ("window", 2 * 2 * 3)])
+def test_each_window_that_is_begun_is_routed(routing: str, decisions: int):
+    # Two images of 33x17 pixels lie in 3x2 windows of 16 pixels each. A decision: 8 numbers to 4 experts, 32.
+    mixture = MoEX(8, MoEConfig(routing=routing), expansion=2.0, cue_channels=0, scale=0.1)
+    assert cost._router_macs(mixture, (torch.zeros(2, 8, 17, 33),)) == decisions * 32
+
+
+def test_attention_with_wider_values_by_hand():
+    # 3 queries and 5 keys of 4 numbers, values of 6: 3·5·4 for the scores and 3·5·6 for the sum.
+    q, k, v = torch.zeros(1, 1, 3, 4), torch.zeros(1, 1, 5, 4), torch.zeros(1, 1, 5, 6)
+    assert counting._attention((q, k, v), None).macs == 60 + 90
 
 
 @pytest.mark.parametrize("device", ["cpu", "meta"])

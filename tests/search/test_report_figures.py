@@ -55,10 +55,14 @@ def test_the_front_is_joined_by_steps_that_never_promise_more_than_was_reached(r
     assert np.asarray(line.get_xydata()).tolist() == corners
 
 
-def test_the_baseline_is_a_line_with_its_value(rich_study):
+def test_the_baseline_is_a_line_with_its_value_or_named_where_it_is_far_below_the_front(rich_study):
+    near = {**rich_study.facts, "baseline": {**rich_study.facts["baseline"], "psnr_db": 30.5}}
+    axes = draw_front(dataclasses.replace(rich_study, facts=near)).axes[0]
+    assert [30.5, 30.5] in [list(line.get_ydata()) for line in axes.lines]
+    assert "bicubic 30.50 dB" in boxes(axes)
     axes = draw_front(rich_study).axes[0]
-    assert [30.0, 30.0] in [list(line.get_ydata()) for line in axes.lines]
-    assert "bicubic 30.00 dB" in boxes(axes)
+    assert [30.0, 30.0] not in [list(line.get_ydata()) for line in axes.lines]
+    assert "↓ bicubic 30.00 dB" in boxes(axes)
 
 
 def test_bars_are_of_the_gain_photograph_by_photograph_and_the_axis_fits_the_front(unlike_study):

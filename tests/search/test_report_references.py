@@ -5,7 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from search.cli.showing import print_front, reference_records
+from search.cli.showing import conditions, reference_records
+from search.cli.tables import reference_table
 from search.report import (
     describe_made,
     describe_standing,
@@ -82,7 +83,7 @@ def test_they_are_drawn_where_trained_and_bicubic_stays_a_line(beside):
     drawn = [r.name for r in points_of(beside, "latency_ms").references]
     assert drawn == ["slower", "between", "fastest"] == [r["name"] for r in page_data(beside)["references"]]
     legends = [text.get_text() for legend in draw_front(beside).legends for text in legend.get_texts()]
-    assert "reference" in legends
+    assert "reference (below the axis: fastest)" in legends
 
 
 def test_the_page_has_a_table_of_them_and_says_what_failed(beside):
@@ -96,10 +97,9 @@ def test_the_page_has_a_table_of_them_and_says_what_failed(beside):
 
 def test_wherever_qualities_are_compared_the_steps_are_named(beside):
     console = Console(width=300, record=True, file=StringIO())
-    print_front(console, beside)
-    terminal = console.export_text()
-    assert f"after 1,200 steps: 0.50 dB better, 8.00 against 9.00 ms; {LONGER}" in terminal
-    assert f"PSNR after 1,200 steps of proxy training, of the first seed ({LONGER})" in terminal
+    console.print(reference_table(beside))
+    assert f"after 1,200 steps: 0.50 dB better, 8.00 against 9.00 ms; {LONGER}" in console.export_text()
+    assert f"PSNR after 1,200 steps of proxy training, of the first seed ({LONGER})" in conditions(beside)
     assert explain_front(beside).caveats[0] == f"PSNR is after 1,200 steps of training; {LONGER}."
     assert LONGER in page_data(beside)["references"][0]["standing"]
     assert all("steps" in r["words"] for r in reference_records(beside)["references"] if r["gain"] is not None)

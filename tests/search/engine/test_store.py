@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -383,6 +384,18 @@ def test_a_record_is_on_the_disk_when_it_was_made(store: RunStore, bytes_on_disk
     ):
         record()
         assert bytes_on_disk[-1] == journal.stat().st_size
+
+
+def test_lines_that_were_written_in_part_are_taken_back(store: RunStore, monkeypatch: pytest.MonkeyPatch):
+    before = (store.folder / JOURNAL).read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StoreError, match="the record cannot be written"):
+        store.note("note", 1)
+    assert (store.folder / JOURNAL).read_bytes() == before
 
 
 def test_what_would_be_recorded_again_does_not_wait_for_the_disk(store: RunStore, bytes_on_disk: list[int]):
