@@ -19,22 +19,29 @@ from search.report import (
     explain_front,
     front_frame,
     parse_wishes,
+    rejections,
     select,
     standings,
 )
 from search.report.devices import on_device
-from search.report.words import count
+from search.report.words import count, failure_words
 from search.store import read_study
 from search.types import OBJECTIVES, HFIRSearchError, Study, Trial, TrialState, to_json
 
 
 def show_front(folder: Path, *, explain: bool, on: str | None, as_json: bool) -> None:
-    """Print the front of a run, by the latencies of another device where one is named; explained on request."""
+    """Print the front of a run, by the latencies of another device where one is named; explained on request.
+
+    Raises:
+        HFIRSearchError: If no candidate is complete, and none can be any more; after the JSON, where that is asked for.
+    """
     study = on_device(read_study(folder), on)
     if as_json:
         explained = {"explanation": explanation_record(explain_front(study))} if explain else {}
         print_json({"run": study.name, "front": frame_records(study), **reference_records(study), **explained})
+        _refuse_all_rejected(study)
         return
+    _refuse_all_rejected(study)
     console = output_console()
     if not study.in_state(TrialState.COMPLETE):
         console.print(f"{folder}: no candidate is complete yet ({len(study.trials)} considered).", markup=False)
@@ -58,7 +65,8 @@ def show_selection(
         as_json: Print JSON instead of tables.
 
     Raises:
-        HFIRSearchError: After what there is to say, if there is a front, but no member of it keeps to the bounds.
+        HFIRSearchError: After what there is to say, if no member of the front keeps to the bounds, or there is no
+            candidate that is complete or still can be.
     """
     wishes = [wish for name, text in bounds.items() for wish in parse_wishes(name, text)]
     order = Preference(weights)
@@ -68,11 +76,26 @@ def show_selection(
         print_json(_selection_record(study, selection))
     else:
         _show_candidates(study, selection)
+    _refuse_all_rejected(study)
     if selection.nearest is not None and not selection.candidates:
         raise HFIRSearchError(
             f"{folder}: no member of the front keeps to all bounds.\n"
             "  Loosen what excludes the most, or search on: hfir-search run takes more --trials."
         )
+
+
+def _refuse_all_rejected(study: Study) -> None:
+    """Refuse to show a front where every candidate was rejected or failed; say of what."""
+    if not study.trials or study.in_state(TrialState.COMPLETE, TrialState.RUNNING):
+        return
+    found = [f"{number} {reason}" for reason, number in rejections(study).items()]
+    failed = failure_words(study)
+    found += [f"failed: {failed}"] if failed else []
+    raise HFIRSearchError(
+        f"{study.folder}: no candidate is complete: of {len(study.trials)} considered, {'; '.join(found) or 'none'}.\n"
+        f"  Raise the limit that rejects most, or change the space: `hfir-search check {study.folder}/experiment.yaml` "
+        "says how far candidates are from each limit."
+    )
 
 
 def _show_candidates(study: Study, selection: Selection) -> None:

@@ -23,7 +23,7 @@ from search.report.page import render_page, write_all, write_report
 from search.report.preference import Preference
 from search.report.references import Standing, describe_made, describe_standing, standings
 from search.report.selection import PRESETS, Exclusion, Selection, choose_presets, select
-from search.report.status import RunStatus, read_status
+from search.report.status import RunStatus, read_status, rejections
 from search.report.tables import (
     COLUMNS,
     Column,
@@ -84,6 +84,7 @@ __all__ = [
     "parse_wishes",
     "read_status",
     "references_frame",
+    "rejections",
     "render_page",
     "save_experts",
     "save_figures",

@@ -88,6 +88,8 @@ def read_status(folder: Path) -> RunStatus:
     try:
         study = read_study(folder)
     except InputError:
+        if (folder / POINTER).exists():  # its records are in a database, which is missing or not to be used
+            raise
         study = None
     running = is_held(folder)
     trials = () if study is None else study.trials
@@ -103,7 +105,7 @@ def read_status(folder: Path) -> RunStatus:
         admitted=sum(counts_as_trained(t) for t in trials),
         trials=None if study is None else study.spec.get("search", {}).get("trials"),
         rungs=() if study is None else _rungs(study),
-        rejections={} if study is None else _rejections(study),
+        rejections={} if study is None else rejections(study),
         failures={} if study is None else {kind.value: number for kind, number in failures(study).items()},
         front=() if study is None else front_trials(study),
         command="" if running or study is None else _command(folder, study, finished=finished),
@@ -149,7 +151,7 @@ def _rungs(study: Study) -> tuple[Rung, ...]:
     )
 
 
-def _rejections(study: Study) -> dict[str, int]:
+def rejections(study: Study) -> dict[str, int]:
     """Count what was rejected before training: over which limit, or by which rule of the network."""
     counts: Counter[str] = Counter()
     for name, number in funnel(study).items():

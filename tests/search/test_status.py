@@ -207,8 +207,22 @@ def test_one_trial_and_only_rejected_ones_give_clear_words(write, make_trial, ma
     for folder in (one, none):
         for extra in ([], ["--json"]):
             done = call(*arguments, folder, *extra)
-            assert done.exit_code == 0, (done.output, done.exception)
-    assert "no candidate is complete yet" in call(*arguments, none).stdout.lower()
+            assert done.exit_code == int(folder == none and name != "status"), (done.output, done.exception)
+            assert extra == [] or json.loads(done.stdout)
+    if name == "status":
+        assert "no candidate is complete yet" in call("status", none).stdout.lower()
+    else:
+        told = call(*arguments, none).stderr
+        assert "no candidate is complete: of 2 considered, 2 over the limit of MACs (G)" in told
+        assert "hfir-search check" in told
+
+
+@pytest.mark.parametrize("name", ["front", "select"])
+def test_a_run_whose_first_candidates_are_still_in_training_is_no_failure(write, make_trial, make_study, name):
+    states = (TrialState.INFEASIBLE, TrialState.RUNNING)
+    trials = [make_trial(n, state, macs_g=9.0, reason="macs_g 9 > 8") for n, state in enumerate(states)]
+    done = call(name, write(make_study(trials)))
+    assert (done.exit_code, "no candidate is complete yet" in done.stdout) == (0, True)
 
 
 def test_a_torn_tail_costs_no_more_than_the_last_record(write, rich_study):
