@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -16,7 +17,8 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 
-from search.store.places import read_pointer, reading_study
+from search.store.consent import followed_pointer
+from search.store.places import reading_study
 from search.types import InputError, StoreError
 
 LOCK = "run.lock"
@@ -59,7 +61,7 @@ def hold(folder: Path) -> Iterator[None]:
 def is_held(folder: Path) -> bool | None:
     """Say whether a driver is at work on a run; None where that cannot be seen (a folder of another user)."""
     locked = _is_locked(folder)
-    place = None if locked else read_pointer(folder)
+    place = None if locked else followed_pointer(folder)
     if place is None:
         return locked
     try:
@@ -108,7 +110,7 @@ class Lease:
         """
         found = lease_of(self._study)
         if found and not self._is_ours(found):
-            if is_fresh(found) or self._is_renewed(found):
+            if not _has_died(found) and (abs(age_of(found)) < STALE_S or self._is_renewed(found)):
                 raise StoreError(
                     f"study {self._study.study_name}: another hfir-search is at work on it: {_said(found)}.\n"
                     f"  Wait for it, or stop it. If it was killed, its hold ends {STALE_S:.0f} s after its last sign."
@@ -172,14 +174,40 @@ def lease_of(study: optuna.Study) -> dict[str, Any]:
     return dict(study.user_attrs.get(LEASE) or {})
 
 
-def is_fresh(lease: Mapping[str, Any]) -> bool:
-    """Say whether a driver has given a sign of late."""
-    return bool(lease) and abs(age_of(lease)) < STALE_S
+def is_fresh(lease: Mapping[str, Any], *, held: Path | None = None) -> bool:
+    """Say whether a driver has given a sign of late; one whose clock is ahead of this machine's counts as alive.
+
+    Args:
+        lease: As from `lease_of`.
+        held: A folder that this process holds itself.
+    """
+    return bool(lease) and age_of(lease) < STALE_S and not _has_died(lease, held)
 
 
 def age_of(lease: Mapping[str, Any]) -> float:
     """Return the seconds since the last sign of a driver, by this machine's clock."""
     return time.time() - float(lease["renewed_at"])
+
+
+def _has_died(lease: Mapping[str, Any], held: Path | None = None) -> bool:
+    """Say whether a driver was on this machine and is gone: its folder is not locked, and its process is not there."""
+    if not _here().items() <= lease.items() or _exists(int(lease["pid"])):
+        return False
+    folder = Path(lease["folder"])
+    return (held is not None and held.absolute() == folder) or _is_locked(folder) is False
+
+
+def _exists(pid: int) -> bool:
+    """Say whether there is a process of that number; on Windows, where asking would disturb it, always True."""
+    if sys.platform == "win32":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # of another user
+        return True
+    return True
 
 
 def _here() -> dict[str, str]:
@@ -189,4 +217,6 @@ def _here() -> dict[str, str]:
 def _said(lease: Mapping[str, Any]) -> str:
     if not lease:
         return "one that is gone again"
-    return f"process {lease['pid']} on {lease['host']}, folder {lease['folder']}"
+    ahead_s = -age_of(lease)
+    clock = f", whose clock is {ahead_s:.0f} s ahead of the clock here" if ahead_s > STALE_S else ""
+    return f"process {lease['pid']} on {lease['host']}{clock}, folder {lease['folder']}"

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from urllib.parse import quote, unquote_to_bytes
 
 import optuna
 from optuna.storages import BaseStorage, RDBStorage, get_storage
 
 from search.files import replace_file
+from search.files import shown as printable
 from search.types import InputError, StoreError
 
 POINTER = "storage.json"
 FORMS = "sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE"
 _POSTGRES = ("postgresql", "postgres", "postgresql+psycopg")
+_SQLITE = "sqlite:///"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +33,7 @@ class Place:
     """A study in a database.
 
     Args:
-        url: Without a password; of SQLite with an absolute path.
+        url: Without a password; of SQLite with an absolute path, encoded once.
         study: Name of the study in it.
     """
 
@@ -37,8 +41,12 @@ class Place:
     study: str
 
 
-def checked_url(text: str) -> str:
+def checked_url(text: str, *, where: str = "--storage") -> str:
     """Return a storage URL as it is kept.
+
+    Args:
+        text: The URL.
+        where: Where it was given, for messages.
 
     Raises:
         InputError: If it cannot be read, holds a password, or names another database than SQLite or PostgreSQL.
@@ -46,29 +54,46 @@ def checked_url(text: str) -> str:
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
+    file = sqlite_file(text)
+    if file is not None:
+        return f"{_SQLITE}{_encoded(file.absolute())}"
     try:
         url = make_url(text)
     except (ArgumentError, ValueError) as error:  # a port that is no number is a ValueError
-        raise InputError(f"--storage {shown(text)}: this is no storage URL.\n  Give {FORMS}.") from error
+        raise InputError(f"{where} {shown(text)}: this is no storage URL.\n  Give {FORMS}.") from error
     if url.password is not None or any("password" in name for name in url.query):
         raise InputError(
-            f"--storage {shown(text)}: the URL holds a password, which others could read from the list of processes.\n"
+            f"{where} {shown(text)}: the URL holds a password, which others could read from the list of processes.\n"
             "  Leave it out and give it as PGPASSWORD in the environment, or in ~/.pgpass."
         )
     if url.drivername in _POSTGRES and url.database:
         return url.set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
-    if url.drivername == "sqlite" and url.database and url.database != ":memory:":
-        return f"sqlite:///{Path(url.database).absolute()}"
-    raise InputError(f"--storage {shown(text)}: of this storage nothing is known here.\n  Give {FORMS}.")
+    raise InputError(f"{where} {shown(text)}: this storage backend is not supported.\n  Give {FORMS}.")
 
 
 def shown(url: str) -> str:
     """Return a URL without its password, whatever is wrong with it."""
+    file = sqlite_file(url)
+    if file is not None:
+        return f"{_SQLITE}{printable(file)}"
     scheme, mark, rest = url.partition("://")
     login, at, place = rest.rpartition("@")
     user = login.partition(":")[0] + (":***" if ":" in login else "")
     place, query, _ = place.partition("?")
     return f"{scheme}{mark}{user}{at}{place}{query}{'…' if query else ''}"
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a URL of SQLite names; None where it is none. Its path is decoded here, and only here."""
+    if not url.startswith(_SQLITE):
+        return None
+    path = os.fsdecode(unquote_to_bytes(url.removeprefix(_SQLITE).partition("?")[0]))
+    return None if path in ("", ":memory:") else Path(path)
+
+
+def _encoded(path: Path) -> str:
+    """Return a path as part of a URL: what would be read as something else there is encoded, and no other character."""
+    return re.sub("[%?{}\udc80-\udcff]", lambda found: quote(os.fsencode(found[0]), safe=""), str(path))
 
 
 def write_pointer(folder: Path, place: Place) -> None:
@@ -81,6 +106,7 @@ def read_pointer(folder: Path) -> Place | None:
     """Return where the records of a folder's run lie; None where in its journal.
 
     Raises:
+        InputError: If it names a database that `--storage` would refuse.
         StoreError: If the pointer is damaged.
     """
     path = folder / POINTER
@@ -88,12 +114,13 @@ def read_pointer(folder: Path) -> Place | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return Place(url=content["storage"], study=content["study"])
+        place = Place(url=content["storage"], study=content["study"])
     except (ValueError, LookupError, TypeError) as error:
         raise StoreError(
             f"{path}: the pointer to the run's database is damaged ({error}).\n"
             '  It should read {"storage": URL, "study": NAME}.'
         ) from error
+    return replace(place, url=checked_url(place.url, where=printable(path)))
 
 
 def open_database(url: str, *, create: bool) -> tuple[BaseStorage, RDBStorage]:
@@ -107,11 +134,13 @@ def open_database(url: str, *, create: bool) -> tuple[BaseStorage, RDBStorage]:
         InputError: If the package for it is not installed, or a file to be read is not there.
         StoreError: If it cannot be reached or read.
     """
-    file = url.removeprefix("sqlite:///")
-    if file != url and not create and not Path(file).is_file():
+    file = sqlite_file(url)
+    if file is not None and not create and not file.is_file():
         raise InputError(f"{file}: the database is not there.\n  Bring it back, or give the folder of another run.")
     try:
-        database = RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_table_creation=not create)
+        database = RDBStorage(
+            _for_sqlalchemy(url, file), engine_kwargs={"pool_pre_ping": True}, skip_table_creation=not create
+        )
     except ImportError as error:
         raise InputError(
             f"{shown(url)}: the package for this database cannot be imported ({error}).\n"
@@ -120,6 +149,13 @@ def open_database(url: str, *, create: bool) -> tuple[BaseStorage, RDBStorage]:
     except Exception as error:  # whatever a driver, a server or the network between may raise
         raise unreachable(url, error) from error
     return get_storage(database), database
+
+
+def _for_sqlalchemy(url: str, file: Path | None) -> str:
+    """Return a URL as the installed SQLAlchemy reads it: before 2.1 it did not decode the path of a database."""
+    from sqlalchemy.engine import URL
+
+    return url if file is None else URL.create("sqlite", database=str(file)).render_as_string()
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 
+from search.files import shown as printable
+from search.store.consent import followed_pointer, remember
 from search.store.holding import Lease, hold, is_fresh, lease_of
 from search.store.index import TrialIndex
 from search.store.journal import JOURNAL, Journal, no_garbage_sought, open_journal, read_journal
@@ -27,6 +29,7 @@ from search.store.places import (
     reading,
     reading_study,
     shown,
+    sqlite_file,
     unreachable,
     write_pointer,
 )
@@ -108,6 +111,8 @@ class RunStore:
         with self._in_words(), no_garbage_sought():
             self._storage = storage if isinstance(storage, BaseStorage) else self._opened()
             try:
+                if not isinstance(storage, BaseStorage):
+                    self.name = self._recorded_name()
                 self._take_up(spec)
             except BaseException:
                 self.close()
@@ -115,18 +120,23 @@ class RunStore:
 
     def _opened(self) -> BaseStorage:
         if self._place is None:
+            if not (self.folder / JOURNAL).is_file():
+                self._refuse_lost_records(f"{printable(self.folder / JOURNAL)} is not there")
             storage, self._journal = open_journal(self.folder / JOURNAL)
         else:
+            file = sqlite_file(self._place.url)
+            if file is not None and not file.is_file():
+                self._refuse_lost_records(f"{printable(file)} is not there")
             storage, database = open_database(self._place.url, create=True)
             self._closing.callback(database.engine.dispose)
         return storage
 
     def _placed(self, url: str | None) -> Place | None:
         """Return the database that is asked for, or that the folder points to; None for the journal."""
-        known = read_pointer(self.folder)
         if url is None:
-            return known
-        place = Place(url=checked_url(url), study=self.name)
+            return followed_pointer(self.folder)
+        known = read_pointer(self.folder)
+        place = Place(url=checked_url(url), study=self.name if known is None else known.study)
         if known is not None and known.url != place.url:
             raise InputError(
                 f"{self.folder}: the records of this run lie in {shown(known.url)}, not in {shown(place.url)}.\n"
@@ -137,7 +147,34 @@ class RunStore:
                 f"{self.folder}: this run has its records here, in {JOURNAL}.\n"
                 "  Leave --storage out to go on, or give another folder with --out."
             )
+        remember(place.url)
         return place
+
+    def _recorded_name(self) -> str:
+        """Return the name that the folder's run was started under, which an experiment may change later."""
+        names = optuna.get_all_study_names(self._storage)
+        if self._place is None:
+            if not names:
+                self._refuse_lost_records(f"{printable(self.folder / JOURNAL)} is empty")
+            return names[0] if len(names) == 1 else self.name
+        if read_pointer(self.folder) is not None and self._place.study not in names:
+            self._refuse_lost_records(f"{shown(self._place.url)} holds no study {self._place.study}")
+        return self._place.study
+
+    def _refuse_lost_records(self, what: str) -> None:
+        """Refuse to start again in the folder of a run whose records are gone; return where it is no such folder.
+
+        Raises:
+            InputError: If files of a run are there.
+        """
+        traces = [name for name in (POINTER, "trials.csv", "checkpoints") if (self.folder / name).exists()]
+        if traces:
+            raise InputError(
+                f"{printable(self.folder)}: the records of this run are missing: {what}, though the folder holds "
+                f"{', '.join(traces)}.\n"
+                "  Without its records a run cannot be resumed; starting it again would overwrite its checkpoints.\n"
+                "  Restore the records, or start in a new folder with --out."
+            )
 
     def _take_up(self, spec: Mapping[str, Any]) -> None:
         self.optuna = optuna.create_study(
@@ -412,7 +449,7 @@ def read_study(folder: Path) -> Study:
 @contextmanager
 def opened(folder: Path) -> Iterator[optuna.Study]:
     """Open a run as Optuna's study, to read; wherever its records lie. Raises what `read_study` does."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is None:
         yield _journal_study(folder)
     else:
@@ -423,7 +460,7 @@ def opened(folder: Path) -> Iterator[optuna.Study]:
 @contextmanager
 def opened_storage(folder: Path) -> Iterator[BaseStorage]:
     """Open the storage that holds a run, to read. Raises what `read_study` does."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is None:
         yield _read_journal_of(folder)
     else:
@@ -457,7 +494,7 @@ def note_fact(folder: Path, key: str, value: Any) -> None:
     Raises:
         StoreError: If another process holds the run, or its records are damaged or cannot be reached.
     """
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     with hold(folder):
         if place is None:
             storage, _ = open_journal(folder / JOURNAL)
@@ -465,14 +502,14 @@ def note_fact(folder: Path, key: str, value: Any) -> None:
             optuna.load_study(study_name=name, storage=storage).set_user_attr(f"{FACT}{key}", value)
             return
         with reading_study(place) as study:
-            if is_fresh(lease_of(study)):
+            if is_fresh(lease_of(study), held=folder):
                 raise StoreError(f"{folder}: another hfir-search is at work on this run.\n  Wait for it, or stop it.")
             study.set_user_attr(f"{FACT}{key}", value)
 
 
 def times_of(folder: Path) -> tuple[datetime, datetime] | None:
     """Return when a run proposed its first candidate and when it last wrote, in UTC; None before the first one."""
-    place = read_pointer(folder)
+    place = followed_pointer(folder)
     if place is not None:
         with reading_study(place) as study:
             return _times_in(study)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +13,28 @@ from pathlib import Path
 import optuna
 import pytest
 from filelock import FileLock
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from search.cli import measuring_beside
 from search.cli.app import app
 from search.cli.status import status_lines
+from search.executors import InlineExecutor
+from search.experiment import Experiment
 from search.report import read_status
-from search.store import JOURNAL, LOCK, POINTER, RunStore, holding, is_held, note_fact, read_study, times_of
-from search.store.places import checked_url, shown
+from search.store import (
+    JOURNAL,
+    LOCK,
+    POINTER,
+    RunStore,
+    holding,
+    is_held,
+    note_fact,
+    opened_storage,
+    read_study,
+    times_of,
+)
+from search.store.places import checked_url, shown, sqlite_file
 from search.types import Cost, Genotype, InputError, Measurement, StoreError, TrialState
 
 from .stores import PASSWORD, new_database, postgres_programs, postgres_server, why_no_postgres
@@ -171,6 +188,23 @@ def test_every_command_finds_a_database_through_the_folder(tiny_file: Path, tmp_
     assert "report.html" in call("report", folder)
 
 
+def test_a_network_is_measured_beside_a_run_wherever_its_records_are(
+    tiny: Callable[..., Experiment], tmp_path: Path, url: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(measuring_beside, "ProcessExecutor", lambda *_: InlineExecutor())
+    experiment, folder = tiny(), tmp_path / "run"
+    folder.mkdir()
+    identity = experiment.identity
+    settings = {"name": "tiny", "objectives": experiment.objectives, "identity": identity, "spec": experiment.spec}
+    RunStore(folder, **settings, storage=url).close()
+    YAML().dump(experiment.spec, folder / "experiment.yaml")
+    done = CliRunner().invoke(app, ["measure", "beside", str(folder), "--network", "bicubic", "--json"])
+    assert done.exit_code == 0, done.output
+    assert [r["name"] for r in json.loads(done.stdout)["references"]] == ["bicubic"]
+    assert [r.name for r in read_study(folder).references] == ["bicubic"]
+    assert is_held(folder) is False
+
+
 def test_no_password_is_written_anywhere(open_store: Open, postgres: str, tmp_path: Path):
     store = open_store(new_database(postgres))
     write_some(store)
@@ -181,7 +215,7 @@ def test_no_password_is_written_anywhere(open_store: Open, postgres: str, tmp_pa
 
 def test_a_url_with_a_password_is_refused_without_repeating_it(open_store: Open):
     for url in ("postgresql://me:geheim@host/db", "postgresql://me@host/db?password=geheim", "mysql://a:geheim@b/c"):
-        with pytest.raises(InputError, match=r"PGPASSWORD|nothing is known") as caught:
+        with pytest.raises(InputError, match=r"PGPASSWORD|not supported") as caught:
             open_store(url)
         assert "geheim" not in str(caught.value)
 
@@ -222,6 +256,27 @@ def test_a_relative_file_is_remembered_by_its_whole_path(tmp_path: Path, monkeyp
     assert checked_url("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
 
 
+@pytest.mark.parametrize("name", ["a%20b", "ws%2Fx", "what?", "{braces}", "ü b", "plain"])
+def test_a_database_is_made_in_the_folder_that_is_named_whatever_its_name(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+):
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    store = open_store("sqlite:///runs.db", folder=f"{name}/run")
+    write_some(store)
+    store.close()
+    assert {path.name for path in (tmp_path / name).iterdir()} == {"run", "runs.db"}
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert sqlite_file(checked_url("sqlite:///runs.db")) == tmp_path / name / "runs.db"
+    assert len(read_study(tmp_path / name / "run").trials) == 5
+    assert len(open_store(folder=f"{name}/run").study().trials) == 5
+
+
+def test_the_path_of_a_url_is_decoded_once(tmp_path: Path):
+    assert sqlite_file(f"sqlite:///{tmp_path}/my%20runs.db") == tmp_path / "my runs.db"
+    assert sqlite_file(checked_url(f"sqlite:///{tmp_path}/my%2520runs.db")) == tmp_path / "my%20runs.db"
+
+
 def test_a_run_keeps_to_its_place(open_store: Open, tmp_path: Path):
     open_store().close()
     with pytest.raises(InputError, match=f"has its records here, in {JOURNAL}"):
@@ -244,9 +299,125 @@ def test_a_study_whose_checkpoints_lie_elsewhere_is_not_taken_up(open_store: Ope
 def test_a_database_that_is_gone_is_an_error_in_words(open_store: Open, tmp_path: Path):
     open_store(f"sqlite:///{tmp_path}/a.db").close()
     (tmp_path / "a.db").unlink()
-    with pytest.raises(InputError, match=r"a\.db: the database is not there"):
-        read_study(tmp_path / "run")
+    for read in (read_study, read_status):
+        with pytest.raises(InputError, match=r"a\.db: the database is not there"):
+            read(tmp_path / "run")
     assert not (tmp_path / "a.db").exists()
+
+
+# -- records that are gone ---------------------------------------------------------------------------
+
+
+def test_a_run_whose_records_are_gone_is_not_started_again_over_its_checkpoints(
+    open_store: Open, tmp_path: Path, url: str | None
+):
+    store = open_store(url)
+    propose(store)
+    store.close()
+    (store.folder / "checkpoints").mkdir()
+    if url is None:
+        (store.folder / JOURNAL).rename(tmp_path / "kept")
+    elif url.startswith("sqlite"):
+        (tmp_path / "runs.db").rename(tmp_path / "kept")
+    else:
+        with opened_storage(store.folder) as storage:
+            storage.delete_study(storage.get_study_id_from_name("any"))
+    for storage in (None, url):
+        with pytest.raises(InputError, match=r"records of this run are missing: .*\n.*would overwrite") as refused:
+            open_store(storage)
+        assert "Restore the records, or start in a new folder with --out." in str(refused.value)
+    assert not (tmp_path / "runs.db").exists()
+    assert not (store.folder / JOURNAL).exists()
+    if (tmp_path / "kept").exists():
+        (tmp_path / "kept").rename(store.folder / JOURNAL if url is None else tmp_path / "runs.db")
+        assert len(open_store().study().trials) == 1
+
+
+def test_an_empty_journal_beside_results_is_a_record_that_is_gone(open_store: Open, tmp_path: Path):
+    open_store().close()
+    (tmp_path / "run" / "trials.csv").touch()
+    (tmp_path / "run" / JOURNAL).write_bytes(b"")
+    with pytest.raises(InputError, match=rf"{JOURNAL} is empty, though the folder holds trials\.csv"):
+        open_store()
+
+
+def test_a_run_keeps_its_name_where_the_experiment_is_renamed(open_store: Open, url: str | None):
+    store = open_store(url)
+    propose(store)
+    store.close()
+    for storage in (None, url):
+        again = open_store(storage, name="renamed")
+        assert (again.name, len(again.study().trials)) == ("any", 1)
+        again.close()
+    assert read_study(store.folder).name == "any"
+
+
+# -- folders from somebody else ----------------------------------------------------------------------
+
+
+def received(folder: Path, url: str) -> Path:
+    folder.mkdir()
+    (folder / POINTER).write_text(json.dumps({"storage": url, "study": "any"}))
+    return folder
+
+
+@pytest.fixture
+def unnamed(open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Make a database with a run in it; return its URL, which then is as on a machine of somebody else."""
+    url = f"sqlite:///{tmp_path}/private.db"
+    store = open_store(url, folder="mine")
+    propose(store)
+    store.close()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of another user"))
+    return url
+
+
+def test_a_received_folder_is_followed_to_a_database_only_by_consent(
+    open_store: Open, unnamed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    folder = received(tmp_path / "received", unnamed)
+    commands: list[Callable[[], object]] = [
+        lambda: read_study(folder),
+        lambda: read_status(folder),
+        lambda: is_held(folder),
+        lambda: times_of(folder),
+        lambda: note_fact(folder, "note", 1),
+        lambda: open_store(folder="received"),
+    ]
+    for command in commands:
+        with pytest.raises(InputError, match=r"storage\.json names a database that you have not used .*private\.db"):
+            command()
+    monkeypatch.setenv("HFIR_SEARCH_STORAGE", unnamed)
+    assert len(read_study(folder).trials) == 1
+    monkeypatch.delenv("HFIR_SEARCH_STORAGE")
+    open_store(unnamed, folder="received").close()  # as `run --storage` does, and from now on it is known
+    assert len(read_study(folder).trials) == 1
+
+
+def test_a_database_within_the_folder_needs_no_consent(open_store: Open, unnamed: str, tmp_path: Path):
+    folder = received(tmp_path / "received", f"sqlite:///{tmp_path}/received/private.db")
+    (tmp_path / "private.db").rename(folder / "private.db")
+    assert len(read_study(folder).trials) == 1
+    (folder / "private.db").rename(tmp_path / "private.db")
+    (folder / "private.db").symlink_to(tmp_path / "private.db")
+    with pytest.raises(InputError, match="you have not used"):
+        read_study(folder)
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "postgresql://me:geheim@host/db"])
+def test_a_folder_points_to_nothing_that_could_not_be_given_as_storage(tmp_path: Path, url: str):
+    with pytest.raises(InputError, match=r"storage\.json .*(\*\*\*|mysql)") as refused:
+        read_study(received(tmp_path / "received", url))
+    assert "geheim" not in str(refused.value)
+
+
+def test_a_state_folder_that_cannot_be_written_costs_a_warning(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    open_store(f"sqlite:///{tmp_path}/a.db").close()
+    assert "set HFIR_SEARCH_STORAGE for other commands on this run" in caplog.text
 
 
 def test_a_pointer_that_is_damaged_is_an_error_in_words(tmp_path: Path):
@@ -307,6 +478,53 @@ def test_a_driver_whose_clock_is_wrong_is_seen_by_its_signs(
     move(first, tmp_path / "there")
     with pytest.raises(StoreError, match="at work on it"):
         open_store(folder="there")
+
+
+def test_a_driver_whose_clock_is_ahead_counts_as_alive_for_those_who_look_on(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(holding, "BEAT_S", 0.1)
+    first = open_store(f"sqlite:///{tmp_path}/a.db")
+    monkeypatch.setattr(holding, "age_of", lambda lease: -3600.0)
+    assert is_held(first.folder)
+    with pytest.raises(StoreError, match="at work on this run"):
+        note_fact(first.folder, "note", 1)
+    move(first, tmp_path / "there")
+    with pytest.raises(StoreError, match=r"whose clock is 3600 s ahead of the clock here, folder"):
+        open_store(folder="there")
+
+
+def test_a_dead_driver_with_a_clock_ahead_is_followed_after_a_look(
+    open_store: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first = open_store(f"sqlite:///{tmp_path}/a.db")
+    elsewhere = holding.lease_of(first.optuna) | {"host": "elsewhere", "renewed_at": time.time() + 3600}
+    first.close()
+    first.optuna.set_user_attr(holding.LEASE, elsewhere)
+    monkeypatch.setattr(holding, "BEAT_S", 0.1)
+    move(first, tmp_path / "there")
+    open_store(folder="there")
+
+
+def test_a_dead_driver_of_this_machine_is_seen_at_once(open_store: Open, tmp_path: Path):
+    store = open_store(f"sqlite:///{tmp_path}/a.db")
+    store.close()
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    sign = {"id": "x", "pid": ended.pid, "folder": str(store.folder.absolute()), "renewed_at": time.time()}
+    for lease, held in [
+        (sign | holding._here(), False),
+        (sign | holding._here() | {"pid": os.getpid()}, True),
+        (sign | holding._here() | {"host": "elsewhere"}, True),
+    ]:
+        store.optuna.set_user_attr(holding.LEASE, lease)
+        assert is_held(store.folder) is held
+    store.optuna.set_user_attr(holding.LEASE, sign | holding._here())
+    with FileLock(store.folder / LOCK):
+        assert is_held(store.folder)
+    note_fact(store.folder, "note", 1)
+    move(store, tmp_path / "there")
+    open_store(folder="there")  # without waiting
 
 
 def test_a_fact_is_kept_beside_a_run_that_rests_and_of_no_other(open_store: Open, url: str | None):
