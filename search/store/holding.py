@@ -183,9 +183,14 @@ def lease_of(study: optuna.Study) -> dict[str, Any]:
     return dict(study.user_attrs.get(LEASE) or {})
 
 
-def is_fresh(lease: Mapping[str, Any]) -> bool:
-    """Say whether a driver has given a sign of late; one whose clock is ahead of this machine's counts as alive."""
-    return bool(lease) and age_of(lease) < STALE_S and not _has_died(lease)
+def is_fresh(lease: Mapping[str, Any], *, held: Path | None = None) -> bool:
+    """Say whether a driver has given a sign of late; one whose clock is ahead of this machine's counts as alive.
+
+    Args:
+        lease: As from `lease_of`.
+        held: A folder that this process holds itself.
+    """
+    return bool(lease) and age_of(lease) < STALE_S and not _has_died(lease, held)
 
 
 def age_of(lease: Mapping[str, Any]) -> float:
@@ -193,10 +198,12 @@ def age_of(lease: Mapping[str, Any]) -> float:
     return time.time() - float(lease["renewed_at"])
 
 
-def _has_died(lease: Mapping[str, Any]) -> bool:
+def _has_died(lease: Mapping[str, Any], held: Path | None = None) -> bool:
     """Say whether a driver was on this machine and is gone: its folder is not locked, and its process is not there."""
-    is_here = _here().items() <= lease.items()
-    return is_here and _is_locked(Path(lease["folder"])) is False and not _exists(int(lease["pid"]))
+    if not _here().items() <= lease.items() or _exists(int(lease["pid"])):
+        return False
+    folder = Path(lease["folder"])
+    return (held is not None and held.absolute() == folder) or _is_locked(folder) is False
 
 
 def _exists(pid: int) -> bool:

@@ -503,7 +503,7 @@ def note_fact(folder: Path, key: str, value: Any) -> None:
             optuna.load_study(study_name=name, storage=storage).set_user_attr(f"{FACT}{key}", value)
             return
         with reading_study(place) as study:
-            if is_fresh(lease_of(study)):
+            if is_fresh(lease_of(study), held=folder):
                 raise StoreError(f"{folder}: another hfir-search is at work on this run.\n  Wait for it, or stop it.")
             study.set_user_attr(f"{FACT}{key}", value)
 

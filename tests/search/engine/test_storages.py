@@ -13,10 +13,14 @@ from pathlib import Path
 import optuna
 import pytest
 from filelock import FileLock
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
+from search.cli import measuring_beside
 from search.cli.app import app
 from search.cli.status import status_lines
+from search.executors import InlineExecutor
+from search.experiment import Experiment
 from search.report import read_status
 from search.store import (
     JOURNAL,
@@ -182,6 +186,23 @@ def test_every_command_finds_a_database_through_the_folder(tiny_file: Path, tmp_
     assert "finished" in call("status", folder)
     assert "trial" in call("select", folder)
     assert "report.html" in call("report", folder)
+
+
+def test_a_network_is_measured_beside_a_run_wherever_its_records_are(
+    tiny: Callable[..., Experiment], tmp_path: Path, url: str | None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(measuring_beside, "ProcessExecutor", lambda *_: InlineExecutor())
+    experiment, folder = tiny(), tmp_path / "run"
+    folder.mkdir()
+    identity = experiment.identity
+    settings = {"name": "tiny", "objectives": experiment.objectives, "identity": identity, "spec": experiment.spec}
+    RunStore(folder, **settings, storage=url).close()
+    YAML().dump(experiment.spec, folder / "experiment.yaml")
+    done = CliRunner().invoke(app, ["measure", "beside", str(folder), "--network", "bicubic", "--json"])
+    assert done.exit_code == 0, done.output
+    assert [r["name"] for r in json.loads(done.stdout)["references"]] == ["bicubic"]
+    assert [r.name for r in read_study(folder).references] == ["bicubic"]
+    assert is_held(folder) is False
 
 
 @pytest.mark.slow
