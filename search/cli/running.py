@@ -200,7 +200,8 @@ def _search(
     from search.study import Progress, References, SearchRun, added_plans, rules_of
 
     before = store.study()
-    added = added_plans(before) if remeasure else ()
+    named = {reference.name for reference in experiment.references}
+    added = [plan for plan in added_plans(before) if remeasure and plan.name not in named]
     with _display(experiment, errors) as display:
         onlooker = display if tracker is None else _tracked(display, tracker)
         onlooker(Progress(study=before, phase="starting", running=frozenset()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -106,7 +107,7 @@ def _draw_baseline(axes: Axes, comparison: Comparison, theme: Theme) -> None:
     value = comparison.baseline_psnr_db
     if value is None:
         return
-    style = {"color": theme.baseline, "linewidth": 1.4, "linestyle": (0, (5, 3)), "zorder": 1}
+    style: dict[str, Any] = {"color": theme.baseline, "linewidth": 1.4, "linestyle": (0, (5, 3)), "zorder": 1}
     name = f"{baseline_name(comparison.runs[0].study)} {value:.2f} dB"
     if value < fitted_floor("psnr_db", _core(comparison)):
         axes.plot([], [], label=f"{name}, below the axis", **style)
