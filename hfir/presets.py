@@ -125,9 +125,9 @@ def _config_of(path: Path, data: bytes) -> HFIRConfig:
             "Use a file that hfir-search exported."
         )
     try:
-        data = json.loads(metadata[METADATA_KEY])
+        config = json.loads(metadata[METADATA_KEY])
     except json.JSONDecodeError as error:
         raise WeightsError(
             f"{path}: its {METADATA_KEY!r} metadata is not JSON ({error}). Use a file that hfir-search exported."
         ) from error
-    return HFIRConfig.from_dict(data)
+    return HFIRConfig.from_dict(config)

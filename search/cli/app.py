@@ -795,7 +795,8 @@ def _exit_codes(*, goes_on: bool = False) -> Iterator[None]:
     except HFIRSearchError as error:
         _end(str(error), 1)
     except OSError as error:
-        path = shown(error.filename) if isinstance(error.filename, str | bytes | os.PathLike) else "a file"
+        name = error.filename
+        path = shown(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else "a file"
         if error.errno in NO_ROOM:
             _end(f"{path}: cannot be written ({error.strerror}). Make room, then try again.", 1)
         if error.errno not in UNUSABLE:

@@ -54,7 +54,7 @@ def _filled(level: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         return colour
     height, width = level.shape[:2]
     below = _doubled(_filled(_halved(colour, weight)), slice(0, height), width)
-    return below + weight * (colour - below)
+    return cast("npt.NDArray[np.float32]", below + weight * (colour - below))
 
 
 def _halved(colour: npt.NDArray[np.float32], weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -67,7 +67,7 @@ def _halved(colour: npt.NDArray[np.float32], weight: npt.NDArray[np.float32]) ->
     total = both[..., -1:]
     np.divide(both[..., :-1], total, out=both[..., :-1], where=total > 0)
     np.minimum(total, 1, out=total)
-    return both
+    return cast("npt.NDArray[np.float32]", both)
 
 
 def _doubled(level: npt.NDArray[np.float32], rows: slice, width: int) -> npt.NDArray[np.float32]:
