@@ -31,7 +31,7 @@ PRELOADED += ("pytest", "hypothesis.strategies", "beartype", "jaxtyping", "einop
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning")
 KILLED = (1, 2)
 """Exit codes of pytest: a test failed, or could not be collected."""
-QUEUE = 200
+LINE = 200
 """Characters of an entry that a line of the table shows."""
 
 
@@ -72,7 +72,7 @@ LATENCY = at(
     "scripted_a_machine_that_stays_busy_gives_an_untrusted_figure_without_what_the_reference_lost",
     "a_session_is_remembered_by_the_lower_quartile_of_its_blocks",
 )
-SHORTAGE = "a_missed_limit_refuses_with_the_figures_unless_the_latency_is_in_doubt"
+OVER_BUDGET = "a_missed_limit_refuses_with_the_figures_unless_the_latency_is_in_doubt"
 
 NETWORK = [
     Mutation("hfir/blocks/naf.py", "x.mean(dim=(2, 3), keepdim=True)", "x.amax(dim=(2, 3), keepdim=True)", OUTPUTS),
@@ -498,13 +498,13 @@ OTHERS = [
         "search/presets/budget.py",
         "cost.latency.high_ms if name",
         "cost.latency.median_ms if name",
-        at("search/engine/test_presets", SHORTAGE),
+        at("search/engine/test_presets", OVER_BUDGET),
     ),
     Mutation(
         "search/presets/budget.py",
         "value is None or value <= limit",
         "value is None or value < limit",
-        at("search/engine/test_presets", SHORTAGE),
+        at("search/engine/test_presets", OVER_BUDGET),
     ),
     Mutation(
         "search/presets/exporting.py",
@@ -689,7 +689,7 @@ def check_unchanged(tree: Tree, tests: Sequence[str], timeout_s: float) -> None:
 def shown(mutation: Mutation) -> str:
     """Return an entry as one line."""
     old, new = (" ".join(text.split()) for text in (mutation.old, mutation.new))
-    return f"{mutation.file}: {old} -> {new or 'nothing'}"[:QUEUE]
+    return f"{mutation.file}: {old} -> {new or 'nothing'}"[:LINE]
 
 
 def chosen(only: str, part: str) -> list[Mutation]:
