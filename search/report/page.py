@@ -217,8 +217,8 @@ def _asset(name: str) -> Markup:
 def _status(study: Study) -> str:
     tally = funnel(study)
     asked = study.spec.get("search", {}).get("trials")
-    of_asked = f"{tally['trained']:,} of {count(asked, 'candidate')}"
-    trained = of_asked if asked else count(tally["trained"], "candidate")
+    trained = f"{tally['trained']:,} of " if asked else ""
+    trained += count(asked or tally["trained"], "candidate")
     parts = ["finished" if is_finished(study) else "not finished", f"{trained} trained"]
     if "elapsed_s" in study.facts:
         parts.append(duration(float(study.facts["elapsed_s"])))

@@ -461,7 +461,7 @@ def test_a_network_that_diverged_is_told_and_writes_nothing(tmp_path: Path):
     picture_at(tmp_path / "a.png")
     done = call("restore", tmp_path / "a.png", "--preset", broken, "-o", tmp_path / "out.png")
     assert done.exit_code == 1
-    assert "values not finite" in done.output
+    assert "output holds values that are not finite" in done.output
     assert not (tmp_path / "out.png").exists()
 
 
