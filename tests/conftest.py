@@ -34,6 +34,13 @@ def made_up_figures() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def denormal_numbers() -> Iterator[None]:
+    """Undo what commands and workers set for their own process, where a test calls them in this one."""
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture
 def measured_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure latency and peak memory, as users do."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -195,10 +194,7 @@ def call() -> Callable[..., Result]:
             patch.setattr(checking, "ProcessExecutor", InThisProcess)
             patch.setattr(feasibility, "_legal_points", lambda experiment: [])
             patch.setattr(FullTraining, "run", looked_at)
-            try:
-                return CliRunner().invoke(app, [str(a) for a in arguments])
-            finally:
-                torch.set_flush_denormal(False)
+            return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return invoke
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from click.testing import Result
 from filelock import FileLock
 from PIL import Image
@@ -197,10 +196,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
         monkeypatch.setattr(module, "ProcessExecutor", InThisProcess)
 
     def invoke(*arguments: object) -> Result:
-        try:
-            return CliRunner().invoke(app, [str(a) for a in arguments])
-        finally:
-            torch.set_flush_denormal(False)  # commands set it for their own process
+        return CliRunner().invoke(app, [str(a) for a in arguments])
 
     return invoke
 

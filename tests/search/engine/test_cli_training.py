@@ -29,10 +29,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 def called(*arguments: str) -> Result:
     """Call the command line without another process."""
-    try:
-        return CliRunner().invoke(app, arguments)
-    finally:
-        torch.set_flush_denormal(False)  # the command sets it for its own process
+    return CliRunner().invoke(app, arguments)
 
 
 @pytest.fixture
