@@ -320,7 +320,7 @@ def test_a_photo_smaller_than_a_patch_is_left_out_and_said(tmp_path: Path):
 
 def test_a_patch_that_fits_nowhere_is_an_error_with_the_largest_side(tmp_path: Path):
     data = folder_task(Jpeg(20), photo_folder(tmp_path, 3), 3, seed=0)
-    with pytest.raises(InputError, match=r"patch_px = 49 fits into none of the 2.*48 px.*lower patch_px"):
+    with pytest.raises(InputError, match=r"patch_px = 49 fits into none of 2 .*48 px.*lower patch_px"):
         PatchSampler(data, 49, 4, seed=0)
     assert PatchSampler(data, 48, 4, seed=0).batch(0).degraded.shape == (4, 3, 48, 48)
 
