@@ -8,15 +8,15 @@ computes what the network computes.
 import copy
 import dataclasses
 import logging
-import os
 import re
+import secrets
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -29,11 +29,11 @@ from hfir.devices import cuda_untouched
 from hfir.errors import ConfigError, ExportError
 from hfir.fusion import fuse
 from hfir.model import HydraFusionIR, build_model
+from hfir.onnx_graph import TORCH_OPSET, first_runtime, lower, show_scale, shows_scale, stamp
 from hfir.presets import METADATA_KEY, load_preset, save_weights
 
 ARCHITECTURE = "HydraFusionIR"
 FORMATS = ("onnx", "torch-export", "safetensors")
-OPSET = 18
 CHECK_SIZES = ((16, 16), (37, 50), (64, 48))
 """Heights and widths that each file is checked at: smaller than some windows, a multiple of nothing, and between."""
 TOLERANCE = 1e-4
@@ -43,6 +43,8 @@ TOLERANCE_FP16 = 1 / 255
 
 _TRACED_SIZE = (45, 70)
 """Height and width that the network is traced at: no multiple of anything, so that every padding is in the graph."""
+_LONGEST_NAME = 255
+"""Bytes that file systems allow in a name; one more is kept for an opset of two digits in place of its `*`."""
 _PUSH = 100.0
 """Added to a router's bias, sends every image to one expert whatever its features say."""
 
@@ -77,6 +79,10 @@ class Exported:
     format: str
     opset: int | None
     """Of ONNX files, else None."""
+    ir_version: int | None
+    """Of ONNX files, else None."""
+    notes: tuple[str, ...]
+    """Which programs read an ONNX file, in sentences; empty for other files."""
     dtype: str
     """`fp32` or `fp16`."""
     tolerance: float
@@ -93,7 +99,7 @@ def export_model(
     *,
     format: str,
     name: str,
-    opset: int = OPSET,
+    opset: int | None = None,
     fp16: bool = False,
     task: str | None = None,
     overwrite: bool = False,
@@ -105,7 +111,7 @@ def export_model(
         folder: Where the file goes; made where it is missing.
         format: `onnx`, `torch-export` (a .pt2 file) or `safetensors` (weights for `load_preset` and spandrel).
         name: What the network is called; letters, digits, dots, dashes and underscores are kept.
-        opset: Version of the ONNX operators; ignored by the other formats.
+        opset: Version of the ONNX operators, by default the lowest that the network needs; ignored by other formats.
         fp16: Write half precision (the inputs of the program are then half precision too).
         task: What the network was trained for, for the file's metadata.
         overwrite: Replace a file of that name.
@@ -116,22 +122,24 @@ def export_model(
         ConfigError: If the format is unknown, or the name holds nothing that a file name may.
         FileExistsError: If there is a file of that name and `overwrite` is False.
     """
-    path = folder / file_name(model.config, name, format=format, opset=opset, fp16=fp16)
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Give another name or folder, or overwrite it (--overwrite).")
+    pattern = file_name(model.config, name, format=format, opset=opset, fp16=fp16)
+    existing = next(folder.glob(pattern), None)
+    if existing is not None and not overwrite:
+        raise FileExistsError(f"{existing} exists. Give another name or folder, or overwrite it (--overwrite).")
     if fp16 and format != "safetensors" and not model.supports_fp16:
         raise ExportError(
-            f"{path.name}: this network is not safe in half precision (values overflow). "
+            f"{pattern}: this network is not safe in half precision (values overflow). "
             "Export it in fp32, or its weights alone (--format safetensors --fp16)."
         )
     network = deploy_form(model)
-    written = copy.deepcopy(network).half() if fp16 else network
+    to_write = copy.deepcopy(network).half() if fp16 else network
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{os.getpid()}-{path.name}"
+    temporary = folder / f".{secrets.token_hex(6)}{Path(pattern).suffix}"
     try:
         with _quiet(), cuda_untouched():
-            read = _WRITERS[format](written, temporary, opset, task)
-            checks, expert_checks = _compared(network, read, fp16=fp16)
+            written = _WRITERS[format](to_write, temporary, opset, task)
+            checks, expert_checks = _compared(network, written.read, fp16=fp16)
+        path = folder / file_name(model.config, name, format=format, opset=written.opset, fp16=fp16)
         tolerance = TOLERANCE_FP16 if fp16 else 0.0 if format == "safetensors" else TOLERANCE
         _refuse_difference(path, (*checks, *expert_checks), tolerance)
         temporary.replace(path)
@@ -140,7 +148,9 @@ def export_model(
     return Exported(
         path=path,
         format=format,
-        opset=opset if format == "onnx" else None,
+        opset=written.opset,
+        ir_version=written.ir_version,
+        notes=() if written.opset is None else _readers(network.config, written.opset),
         dtype="fp16" if fp16 else "fp32",
         tolerance=tolerance,
         checks=checks,
@@ -159,24 +169,34 @@ def compare_onnx(model: HydraFusionIR, path: Path) -> tuple[Check, ...]:
     return (*sizes, *experts)
 
 
-def file_name(config: HFIRConfig, name: str, *, format: str, opset: int = OPSET, fp16: bool = False) -> str:
+def file_name(config: HFIRConfig, name: str, *, format: str, opset: int | None = None, fp16: bool = False) -> str:
     """Return the name that the community's programs expect, e.g. `2x_Name_HydraFusionIR.safetensors`.
 
+    Of an ONNX file without an opset, the name is a pattern with `*` in the opset's place.
+
     Raises:
-        ConfigError: If the format is unknown, or nothing of the name is left without the signs that a file name
-            should not hold.
+        ConfigError: If the format is unknown, nothing of the name is left without the signs that a file name
+            should not hold, or the name is longer than a file system allows.
     """
     if format not in FORMATS:
         raise ConfigError(f"format = {format!r}: known formats are {', '.join(FORMATS)}. Use one of these.")
     clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")
     if not clean:
         raise ConfigError(f"name = {name!r}: a file name needs letters or digits (A-Z, a-z, 0-9). Use some.")
-    stem = f"{config.upscale}x_{clean}_{ARCHITECTURE}"
     dtype = "fp16" if fp16 else "fp32"
-    if format == "safetensors":
-        return f"{stem}_fp16.safetensors" if fp16 else f"{stem}.safetensors"
     shape = f"1x{config.in_channels}xHxW_dyn-HW"
-    return f"{stem}_{shape}_{dtype}_op{opset}.onnx" if format == "onnx" else f"{stem}_{shape}_{dtype}.pt2"
+    endings = {
+        "onnx": f"_{shape}_{dtype}_op{'*' if opset is None else opset}.onnx",
+        "torch-export": f"_{shape}_{dtype}.pt2",
+        "safetensors": f"{'_fp16' if fp16 else ''}.safetensors",
+    }
+    found = f"{config.upscale}x_{clean}_{ARCHITECTURE}{endings[format]}"
+    if len(found) >= _LONGEST_NAME:
+        raise ConfigError(
+            f"name = {name!r}: {found} has {len(found)} characters, and a file name may have {_LONGEST_NAME - 1}. "
+            "Use a shorter name."
+        )
+    return found
 
 
 def deploy_form(model: HydraFusionIR) -> HydraFusionIR:
@@ -184,35 +204,79 @@ def deploy_form(model: HydraFusionIR) -> HydraFusionIR:
     return fuse(model).eval().float().cpu().requires_grad_(False)
 
 
-def _write_onnx(network: HydraFusionIR, path: Path, opset: int, task: str | None) -> Callable[[Overrides], Runner]:
+class _Written(NamedTuple):
+    """A file that was written.
+
+    Args:
+        read: Reads it back: overrides -> a function of an image, valid until the next.
+        opset: Of an ONNX file.
+        ir_version: Of an ONNX file.
+    """
+
+    read: Callable[[Overrides], Runner]
+    opset: int | None = None
+    ir_version: int | None = None
+
+
+def _write_onnx(network: HydraFusionIR, path: Path, opset: int | None, task: str | None) -> _Written:
     import onnx
 
-    program = _captured(network, "onnx", opset)
+    program = _captured(network, "onnx")
+    asked = max(opset or TORCH_OPSET, TORCH_OPSET)
     try:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            opset_version=opset,
+            opset_version=asked,
             input_names=["input"],
             output_names=["output"],
             verbose=False,
         )
     except Exception as error:  # whatever the exporter raises: its own errors and those of each operator
-        raise _refusal(network, "onnx", opset, error) from error
+        raise _refusal(network, "onnx", error, opset=asked) from error
     if exported is None:
         raise ExportError("torch.onnx.export returned no program; please report this with your version of torch.")
     proto = exported.model_proto
-    found = {entry.domain: entry.version for entry in proto.opset_import}.get("")
-    if found != opset:
+    found = {entry.domain: entry.version for entry in proto.opset_import}.get("", 0)
+    if found != asked:
         raise ExportError(
-            f"opset = {opset}: torch {torch.__version__} wrote opset {found} and cannot convert this network to "
-            f"{opset}. Use --opset {found}, or a later one that your runtime knows."
+            f"opset = {asked}: torch {torch.__version__} wrote opset {found} and cannot convert this network to "
+            f"{asked}. Use --opset {found}, or leave --opset out."
         )
     _tidy(proto, network.config)
+    if opset is None or opset < TORCH_OPSET:
+        opset = _lowered(proto, opset)
+    stamp(proto, opset)
+    if not shows_scale(proto, network.config.upscale):
+        show_scale(proto, network.config.upscale)
     onnx.helper.set_model_props(proto, _facts(network, task))
     onnx.checker.check_model(proto)
     path.write_bytes(proto.SerializeToString())
-    return lambda overrides: _onnx_runner(path, overrides)
+    return _Written(lambda overrides: _onnx_runner(path, overrides), opset, proto.ir_version)
+
+
+def _readers(config: HFIRConfig, opset: int) -> tuple[str, ...]:
+    """Return which programs read an ONNX file, in sentences."""
+    first = first_runtime(opset)
+    notes = [
+        f"ONNX Runtime {first} or later reads it." if first else f"It needs an ONNX Runtime that reads opset {opset}."
+    ]
+    if config.attention is not None:
+        notes.append("Do not load it with OpenCV's DNN module: OpenCV 5 crashes on networks with attention.")
+    return tuple(notes)
+
+
+def _lowered(proto: Any, opset: int | None) -> int:
+    """Rewrite a graph for an opset below torch's, and return that opset: by default the lowest that the graph needs."""
+    needed = lower(proto)
+    lowest = max(needed.values())
+    if opset is not None and opset < lowest:
+        causes = ", ".join(sorted(name for name, version in needed.items() if version == lowest))
+        raise ExportError(
+            f"opset = {opset}: this network needs opset {lowest} (for {causes}). "
+            f"Use --opset {lowest} or a later one, or leave --opset out."
+        )
+    return opset or lowest
 
 
 def _tidy(proto: Any, config: HFIRConfig) -> None:
@@ -246,10 +310,8 @@ def _onnx_runner(path: Path, overrides: Overrides) -> Runner:
     return lambda x: torch.from_numpy(session.run(["output"], {"input": x.numpy()})[0])
 
 
-def _write_torch_export(
-    network: HydraFusionIR, path: Path, opset: int, task: str | None
-) -> Callable[[Overrides], Runner]:
-    program = _captured(network, "torch-export", opset)
+def _write_torch_export(network: HydraFusionIR, path: Path, opset: int | None, task: str | None) -> _Written:
+    program = _captured(network, "torch-export")
     # What is left of torch's guards compares strides and storage of intermediate tensors as they were at the traced
     # size, and would refuse sizes at which the graph is right (a single window, say). The comparison below decides.
     program._guards_code = []
@@ -266,12 +328,10 @@ def _write_torch_export(
         module.load_state_dict(state | dict(overrides))
         return module
 
-    return read
+    return _Written(read)
 
 
-def _write_safetensors(
-    network: HydraFusionIR, path: Path, opset: int, task: str | None
-) -> Callable[[Overrides], Runner]:
+def _write_safetensors(network: HydraFusionIR, path: Path, opset: int | None, task: str | None) -> _Written:
     save_weights(network, path)
 
     def read(overrides: Overrides) -> Runner:
@@ -279,24 +339,24 @@ def _write_safetensors(
         loaded.load_state_dict(loaded.state_dict() | dict(overrides))
         return lambda x: loaded(x.float())
 
-    return read
+    return _Written(read)
 
 
-_Writer = Callable[[HydraFusionIR, Path, int, str | None], Callable[[Overrides], Runner]]
+_Writer = Callable[[HydraFusionIR, Path, int | None, str | None], _Written]
 _WRITERS: Mapping[str, _Writer] = {
     "onnx": _write_onnx,
     "torch-export": _write_torch_export,
     "safetensors": _write_safetensors,
 }
-"""Each writes a file and returns how to read it back: overrides -> a function of an image, valid until the next."""
+"""Each writes a file: (network, path, opset, task) -> what was written."""
 
 
-def _captured(network: HydraFusionIR, format: str, opset: int) -> ExportedProgram:
+def _captured(network: HydraFusionIR, format: str) -> ExportedProgram:
     """Return the network as a graph that holds for any height and width."""
     try:
         program = _traced(network)
     except Exception as error:  # whatever torch raises: it has no common base for what it cannot trace
-        raise _refusal(network, format, opset, error) from error
+        raise _refusal(network, format, error) from error
     for side in program.range_constraints.values():
         if side.lower > min(CHECK_SIZES[0]) or side.upper < 2**15:
             raise ExportError(
@@ -412,7 +472,7 @@ def _facts(network: HydraFusionIR, task: str | None) -> dict[str, str]:
     return facts if task is None else facts | {"task": task}
 
 
-def _refusal(network: HydraFusionIR, format: str, opset: int, error: Exception) -> ExportError:
+def _refusal(network: HydraFusionIR, format: str, error: Exception, *, opset: int = TORCH_OPSET) -> ExportError:
     """Say why a network cannot be exported, and which option is to blame: found by trying without each."""
     cause: BaseException = error
     while cause.__cause__ is not None:

@@ -317,7 +317,10 @@ def export(
     name: Annotated[
         str | None, typer.Option(help="Name inside the file's name.", show_default="run and preset")
     ] = None,
-    opset: Annotated[int, typer.Option(help="Version of the ONNX operators.", min=1)] = 18,
+    opset: Annotated[
+        int | None,
+        typer.Option(help="Version of the ONNX operators.", min=1, show_default="the lowest that the network needs"),
+    ] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Write half precision.")] = False,
     untrained: Annotated[
         bool, typer.Option("--untrained", help="Export a named preset without weights, for timing on a device.")

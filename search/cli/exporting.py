@@ -28,7 +28,7 @@ def export_preset(
     *,
     format: str,
     name: str | None,
-    opset: int,
+    opset: int | None,
     fp16: bool,
     untrained: bool,
     overwrite: bool,
@@ -107,9 +107,11 @@ def _show(exported: Exported, *, as_json: bool) -> None:
         print_json({**dataclasses.asdict(exported), "path": str(exported.path), "bytes": _size(exported)})
         return
     console = output_console()
-    opset = "" if exported.opset is None else f", opset {exported.opset}"
+    versions = "" if exported.opset is None else f", opset {exported.opset}, IR version {exported.ir_version}"
     console.print(shown(exported.path), highlight=False, soft_wrap=True)
-    console.print(f"{exported.format}{opset}, {exported.dtype}, {_size(exported):,} bytes", highlight=False)
+    console.print(f"{exported.format}{versions}, {exported.dtype}, {_size(exported):,} bytes", highlight=False)
+    for note in exported.notes:
+        console.print(note, highlight=False, soft_wrap=True)
     table = Table(box=None, title="Compared with the network", title_justify="left", title_style="bold")
     table.add_column("image", justify="right")
     table.add_column("max |difference|", justify="right")

@@ -86,7 +86,7 @@ def render_card(study: Study, trial: Trial, card: Mapping[str, Any], sample: Sam
         rows=_rows(study, trial.cost, card),
         notes=card["checked"]["notes"],
         shape=_shape(config),
-        onnx=onnx is not None,
+        onnx=onnx,
         onnx_lines="" if onnx is None else (_ONNX_LUMA if luma else _ONNX_RGB).format(file=onnx["file"]),
         hfir_lines=_HFIR.format(channels=config["in_channels"]),
         told=_is_told(config),

@@ -271,7 +271,7 @@ class _Exporter:
             if isinstance(exported, ExportError):
                 notes.append(f"without an ONNX file: {exported}")
             else:
-                target = file_name(network.config, shipped_name(card), format="onnx")
+                target = file_name(network.config, shipped_name(card), format="onnx", opset=exported.opset)
                 shutil.copyfile(exported.path, staging / target)
                 card["onnx"] = _onnx_record(target, exported)
         card["files"] = {path.name: file_digest(path) for path in sorted(staging.iterdir())}
@@ -405,7 +405,14 @@ def _checked(cost: Cost, limits: Mapping[str, float], notes: list[str]) -> dict[
 
 def _onnx_record(file: str, exported: Exported) -> dict[str, Any]:
     worst = max(check.max_difference for check in (*exported.checks, *exported.expert_checks))
-    return {"file": file, "opset": exported.opset, "dtype": exported.dtype, "max_difference": float(f"{worst:.1e}")}
+    return {
+        "file": file,
+        "opset": exported.opset,
+        "ir_version": exported.ir_version,
+        "dtype": exported.dtype,
+        "max_difference": float(f"{worst:.1e}"),
+        "readers": list(exported.notes),
+    }
 
 
 def _recorded_host(trial: Trial) -> str | None:

@@ -41,6 +41,8 @@ COMPOSITE = dataclasses.replace(
     frequency_split=FrequencySplitConfig(),
 )
 STIRRED = 0.05
+NEEDS_OPSET_16 = ("mixer=dense", "refiner=deformable", "upsampler=dysample")
+"""PRelu and GridSample are of opset 16; all else is of 15."""
 
 
 def single_options() -> dict[str, HFIRConfig]:
@@ -80,6 +82,18 @@ def session_of(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda x: torch.from_numpy(session.run(["output"], {"input": x.numpy()})[0])
 
 
+def inferred_sides(path: Path, height: int, width: int, **options: bool) -> list[int]:
+    """Return the output's sides as programs find them that never run a network: chaiNNer, strictly."""
+    import onnx
+
+    proto = onnx.load(path)
+    onnx.checker.check_model(proto, full_check=True)
+    for dim, side in zip(proto.graph.input[0].type.tensor_type.shape.dim[2:], (height, width), strict=True):
+        dim.dim_value = side
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=not options["strict_mode"], **options)
+    return [dim.dim_value for dim in inferred.graph.output[0].type.tensor_type.shape.dim[2:]]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", single_options())
 def test_every_single_option_exports_to_onnx(built, tmp_path: Path, option: str):
@@ -87,6 +101,15 @@ def test_every_single_option_exports_to_onnx(built, tmp_path: Path, option: str)
     assert [(check.height, check.width) for check in exported.checks] == list(CHECK_SIZES)
     assert all(check.max_difference < TOLERANCE for check in (*exported.checks, *exported.expert_checks))
     assert [path.name for path in tmp_path.iterdir()] == [exported.path.name]
+    assert exported.opset == (16 if option in NEEDS_OPSET_16 else 15)
+    assert exported.ir_version == 8
+    first = "1.11" if option in NEEDS_OPSET_16 else "1.9"
+    assert exported.notes[0] == f"ONNX Runtime {first} or later reads it."
+    assert any("OpenCV" in note for note in exported.notes) is option.startswith("attention")
+    for strict in (False, True):
+        for sides in ((16, 16), (64, 64), (37, 50)):
+            scale = 1 if option == "plain" else 2
+            assert inferred_sides(exported.path, *sides, strict_mode=strict) == [scale * side for side in sides]
 
 
 def test_every_option_is_among_the_single_ones():
@@ -96,7 +119,7 @@ def test_every_option_is_among_the_single_ones():
 
 
 def test_parts_work_together_and_every_expert_is_checked(onnx_file: Exported):
-    assert onnx_file.path.name == "2x_All_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op18.onnx"
+    assert onnx_file.path.name == "2x_All_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op15.onnx"
     assert len(onnx_file.checks) == 3
     assert len(onnx_file.expert_checks) == 3
     assert all(check.max_difference < TOLERANCE for check in (*onnx_file.checks, *onnx_file.expert_checks))
@@ -118,7 +141,9 @@ def test_the_onnx_file_says_what_it_is(built, onnx_file: Exported):
     assert HFIRConfig.from_dict(json.loads(facts["hfir_config"])) == dataclasses.replace(COMPOSITE, fused=True)
     assert (facts["scale"], facts["channels"], facts["task"]) == ("2", "3", "denoise")
     assert facts["hfir_version"]
-    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [18]
+    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [15]
+    assert proto.ir_version == 8
+    assert inferred_sides(onnx_file.path, 37, 50, strict_mode=True) == [74, 100]
     sides = [[d.dim_param or d.dim_value for d in v.type.tensor_type.shape.dim] for v in proto.graph.input]
     assert sides == [[1, 3, "height", "width"]]
     assert [v.name for v in proto.graph.input] == ["input"]
@@ -186,7 +211,8 @@ def test_the_deploy_form_is_fused_and_at_rest(everything, built):
     [
         (SMALL, "Name", {"format": "safetensors"}, "2x_Name_HydraFusionIR.safetensors"),
         (SMALL, "A b/ü..", {"format": "safetensors", "fp16": True}, "2x_A-b_HydraFusionIR_fp16.safetensors"),
-        (SMALL, "../x", {"format": "onnx"}, "2x_x_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op18.onnx"),
+        (SMALL, "../x", {"format": "onnx", "opset": 15}, "2x_x_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op15.onnx"),
+        (SMALL, "x", {"format": "onnx"}, "2x_x_HydraFusionIR_1x3xHxW_dyn-HW_fp32_op*.onnx"),
         (
             HFIRConfig(upscale=1, in_channels=1),
             "n_1.2",
@@ -226,9 +252,9 @@ def lying(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Make every file of weights differ from its network by so much."""
 
     def lie(much: float) -> None:
-        def write(network, path: Path, opset: int, task: str | None):
+        def write(network, path: Path, opset: int | None, task: str | None):
             path.write_bytes(b"something")
-            return lambda overrides: lambda x: network(x.float()) + much
+            return exporting._Written(lambda overrides: lambda x: network(x.float()) + much, 15, 8)
 
         monkeypatch.setitem(exporting._WRITERS, "onnx", write)  # pyright: ignore[reportArgumentType]
 
@@ -253,7 +279,7 @@ def test_one_size_that_comes_out_as_no_number_is_enough_to_refuse(wrong: int):
 
 
 def test_a_failed_export_keeps_the_file_that_was_there(built, tmp_path: Path, lying):
-    path = tmp_path / file_name(SMALL, "a", format="onnx")
+    path = tmp_path / file_name(SMALL, "a", format="onnx", opset=15)
     path.write_bytes(b"the older one")
     lying(0.1)
     with pytest.raises(ExportError):
@@ -318,10 +344,41 @@ def test_an_option_that_cannot_be_exported_is_named(built, tmp_path: Path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_an_opset_that_torch_cannot_write_is_refused(built, tmp_path: Path):
-    with pytest.raises(ExportError, match=r"opset = 16.*--opset 18"):
-        export_model(built(SMALL), tmp_path, format="onnx", name="a", opset=16)
+def test_an_opset_below_what_the_network_needs_is_refused(built, tmp_path: Path):
+    with pytest.raises(ExportError, match=r"opset = 14: this network needs opset 15 \(for Shape\).*--opset 15"):
+        export_model(built(SMALL), tmp_path, format="onnx", name="a", opset=14)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("opset", "ir_version"), [(17, 8), (20, 9)])
+def test_an_opset_that_is_asked_for_is_written(built, tmp_path: Path, opset: int, ir_version: int):
+    import onnx
+
+    exported = export_model(built(SMALL), tmp_path, format="onnx", name="a", opset=opset)
+    proto = onnx.load(exported.path)
+    assert (exported.opset, exported.ir_version) == (opset, ir_version)
+    assert ([entry.version for entry in proto.opset_import], proto.ir_version) == ([opset], ir_version)
+    assert exported.path.name.endswith(f"_op{opset}.onnx")
+
+
+def test_an_onnx_file_of_any_opset_counts_as_there_unless_one_is_asked_for(built, tmp_path: Path, lying):
+    lying(0)
+    older = tmp_path / file_name(SMALL, "a", format="onnx", opset=18)
+    older.write_bytes(b"the older one")
+    with pytest.raises(FileExistsError, match="op18.onnx exists"):
+        export_model(built(SMALL), tmp_path, format="onnx", name="a")
+    assert export_model(built(SMALL), tmp_path, format="onnx", name="a", opset=15).path != older
+    assert older.read_bytes() == b"the older one"
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_longest_name_works_and_one_more_is_refused_before_anything_is_spent(built, tmp_path: Path, format: str):
+    room = 254 - len(file_name(SMALL, "a", format=format)) + 1
+    assert len(file_name(SMALL, "a" * room, format=format)) == 254
+    with pytest.raises(ConfigError, match="Use a shorter name"):
+        export_model(built(SMALL), tmp_path, format=format, name="a" * (room + 1))
+    if format == "safetensors":
+        assert export_model(built(SMALL), tmp_path, format=format, name="a" * room).path.exists()
 
 
 def test_half_precision_is_refused_where_the_network_overflows(built, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
