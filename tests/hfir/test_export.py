@@ -365,7 +365,7 @@ def test_an_onnx_file_of_any_opset_counts_as_there_unless_one_is_asked_for(built
     lying(0)
     older = tmp_path / file_name(SMALL, "a", format="onnx", opset=18)
     older.write_bytes(b"the older one")
-    with pytest.raises(FileExistsError, match="op18.onnx exists"):
+    with pytest.raises(FileExistsError, match=r"op18\.onnx exists"):
         export_model(built(SMALL), tmp_path, format="onnx", name="a")
     assert export_model(built(SMALL), tmp_path, format="onnx", name="a", opset=15).path != older
     assert older.read_bytes() == b"the older one"
