@@ -262,7 +262,7 @@ class Full(Arithmetic):
     """Its workers' disk is full."""
 
     def train(self, job: CandidateJob) -> Measurement:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), job.checkpoint)
 
 
 def test_a_checkpoint_that_finds_no_room_is_not_its_candidates_fault():
@@ -275,7 +275,7 @@ def test_a_checkpoint_that_finds_no_room_is_not_its_candidates_fault():
         spec={},
         storage=optuna.storages.InMemoryStorage(),
     )
-    with pytest.raises(StoreError, match=r"checkpoint \(No space left on device\)"):
+    with pytest.raises(StoreError, match=r"could not write \S*0000\S* \(No space left on device\)"):
         SearchRun(problem, Full("nowhere"), store, InlineExecutor()).run()
     assert store.index.count(TrialState.FAILED) == 0
     assert store.index.waiting(0)
