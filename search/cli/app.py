@@ -801,7 +801,7 @@ def _exit_codes(*, goes_on: bool = False) -> Iterator[None]:
         name = error.filename
         path = shown(os.fsdecode(name)) if isinstance(name, str | bytes | os.PathLike) else "a file"
         if error.errno in NO_ROOM:
-            _end(f"{path}: cannot be written ({error.strerror}). Make room, then try again.", 1)
+            _end(f"{path}: cannot be written ({error.strerror}). Free disk space, then try again.", 1)
         if error.errno not in UNUSABLE:
             raise
         reason = "a file is in the way" if isinstance(error, FileExistsError) else error.strerror

@@ -282,7 +282,7 @@ class RunStore:
         except OSError as error:
             raise StoreError(
                 f"{self.folder / JOURNAL}: the record cannot be written ({error.strerror or error}).\n"
-                "  Everything recorded so far is kept. Make room, then give the same command again: it goes on."
+                "  Everything recorded so far is kept. Free disk space, then rerun the same command to resume."
             ) from error
         except optuna.exceptions.StorageInternalError as error:
             raise unreachable("the store" if self._place is None else self._place.url, error) from error

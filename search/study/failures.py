@@ -49,7 +49,8 @@ class Failures:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise StoreError(
                 f"{self._store.folder}: a worker could not write {error.filename or 'a file'} ({error.strerror}).\n"
-                f"  Trial {trial.number} is not at fault and stays open. Free disk space, then rerun the same command to resume."
+                f"  Trial {trial.number} is not at fault and stays open. "
+                "Free disk space, then rerun the same command to resume."
             ) from error
         name, number = self._problem.name, trial.number
         reason = f"{failure_kind(error)}: {_first_line(error)}"

@@ -331,12 +331,13 @@ def longer(tiny_file: Path) -> tuple[object, ...]:
     return ("run", tiny_file, *(word for change in LONGER for word in ("--set", change)), "--workers")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="kills by POSIX signals")
 @pytest.mark.parametrize(
     ("workers", "at", "torn"),
     [
         pytest.param(1, 1, True, id="early, last line torn in half"),
-        pytest.param(2, 5, False, id="late", marks=pytest.mark.slow),
+        pytest.param(2, 5, False, id="late"),
     ],
 )
 def test_after_a_kill_the_same_command_loses_and_repeats_nothing(

@@ -49,6 +49,7 @@ def command(tmp_path: Path, photos: Path) -> list[str]:
     return [COMMAND, "train", str(preset), *options]
 
 
+@pytest.mark.slow
 def test_a_terminated_training_keeps_its_steps_and_the_same_command_goes_on(command: list[str], tmp_path: Path):
     log = tmp_path / "out" / "train.log"
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as process:

@@ -225,7 +225,7 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_once_there_is_room(
         told = (tmp_path / TOLD).read_text()
         assert code == REFUSED, f"room {room}: exit code {code}"
         assert "study.journal: the record cannot be written (File too large)" in told
-        assert "Make room, then give the same command again" in told
+        assert "Free disk space, then rerun the same command to resume" in told
         assert (witness.folder / JOURNAL).stat().st_size <= room
         witness.look()
     assert end_of(nursery, witness.folder, workers, Fate()) == 0

@@ -11,9 +11,10 @@ import pytest
 from click.testing import Result
 
 from hfir import HFIRConfig
+from search.caching import cache_folder
 from search.evaluation import made_up, meter
 from search.evaluation.cost import deploy_form
-from search.evaluation.host import cache_folder, host_name
+from search.evaluation.host import host_name
 from search.evaluation.made_up import SWITCH
 from search.experiment import Experiment
 from search.report.words import conditions
