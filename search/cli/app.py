@@ -656,7 +656,7 @@ def measure(
     runtime: Annotated[str, typer.Option(metavar="torch|compile|onnxruntime", help="What runs the network.")] = "torch",
     device: Annotated[str, typer.Option(metavar="cpu|cuda:N", help="Where it runs.")] = "cpu",
     by_module: Annotated[
-        bool, typer.Option("--by-module", help="Parameters, MACs and activations of each part; no latency.")
+        bool, typer.Option("--by-module", help="Parameters, MACs (ours and fvcore's) and activations of each part.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:

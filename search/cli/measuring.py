@@ -17,9 +17,10 @@ from search.evaluation.plan import CostPlan
 from search.evaluation.runtimes import check_device
 from search.files import shown
 from search.measuring.bundle import SCRIPT, write_bundle
+from search.measuring.fvcore_count import FvcoreCount, count_by_fvcore
 from search.measuring.importing import import_latencies
 from search.measuring.networks import Subject, count_subject, measure_subject, module_subject, preset_subject
-from search.types import Cost, InputError, InputSize, to_json
+from search.types import Cost, EvaluationError, InputError, InputSize, to_json
 
 
 def measure_network(
@@ -51,7 +52,7 @@ def measure_network(
     )
     subject = _subject(preset, module, args, channels, upscale)
     if by_module:
-        _show_modules(subject, plan, count_subject(subject, plan), as_json=as_json)
+        _show_modules(subject, plan, as_json=as_json)
         return
     with error_console().status("measuring …"):
         cost = measure_subject(subject, plan)
@@ -149,26 +150,68 @@ def _rows(cost: Cost) -> list[tuple[str, str, str]]:
     return rows
 
 
-def _show_modules(subject: Subject, plan: CostPlan, counted: Count, *, as_json: bool) -> None:
+def _show_modules(subject: Subject, plan: CostPlan, *, as_json: bool) -> None:
+    counted, (other, trouble) = count_subject(subject, plan), _fvcore(subject, plan.macs_at)
     if as_json:
-        modules = [{**dataclasses.asdict(m), "share": _share(m.macs, counted.macs)} for m in counted.modules]
-        conditions = {"at": str(plan.macs_at), "macs": counted.macs, "activations": counted.activations}
-        print_json({"network": subject.name, **conditions, "kinds": dict(counted.kinds), "modules": modules})
+        print_json(_record(subject, plan, counted, other, trouble))
         return
     title = f"{subject.name}, deploy form, input {plan.macs_at}: multiply-accumulates by module"
     table = Table(box=None, title=title, title_justify="left", title_style="bold")
     table.add_column("module", no_wrap=True)
-    for heading in ("params", "MACs", "share", "activations"):
+    for heading in ("params", "MACs", "share", "activations", "fvcore"):
         table.add_column(heading, justify="right", no_wrap=True)
     for module in _worth_a_line(counted.modules):
         figures = (f"{module.macs:,}", f"{_share(module.macs, counted.macs):.1%}", f"{module.activations:,}")
-        table.add_row(_indented(module), f"{module.params:,}", *(figures if module.macs else ("", "", "")))
+        theirs = 0 if other is None else other.by_module.get(module.path, 0)
+        ours = figures if module.macs else ("", "", "")
+        table.add_row(_indented(module), f"{module.params:,}", *ours, f"{theirs:,}" if theirs or module.macs else "")
     console = output_console()
     console.print(table)
     kinds = ", ".join(
         f"{kind} {_share(macs, counted.macs):.1%}" for kind, macs in sorted(counted.kinds.items()) if macs
     )
     console.print(f"By kind of operation: {kinds}", highlight=False)
+    console.print(_difference(counted, other) if other is not None else trouble, highlight=False)
+
+
+def _fvcore(subject: Subject, at: InputSize) -> tuple[FvcoreCount | None, str]:
+    """Return fvcore's count, or None and why there is none."""
+    try:
+        return count_by_fvcore(subject, at), ""
+    except EvaluationError as error:
+        return None, str(error)
+
+
+def _record(
+    subject: Subject, plan: CostPlan, counted: Count, other: FvcoreCount | None, trouble: str
+) -> dict[str, object]:
+    """Return both counts as JSON values."""
+    modules = [
+        {
+            **dataclasses.asdict(m),
+            "share": _share(m.macs, counted.macs),
+            "fvcore_macs": None if other is None else other.by_module.get(m.path, 0),
+        }
+        for m in counted.modules
+    ]
+    theirs = {"error": trouble} if other is None else {"macs": other.macs, "left_out": dict(other.left_out)}
+    conditions = {"at": str(plan.macs_at), "macs": counted.macs, "activations": counted.activations}
+    return {
+        "network": subject.name,
+        **conditions,
+        "kinds": dict(counted.kinds),
+        "fvcore": theirs,
+        "modules": modules,
+    }
+
+
+def _difference(counted: Count, other: FvcoreCount) -> str:
+    """Say how fvcore's count compares, and which operators it leaves out."""
+    text = f"fvcore counts {other.macs:,} MACs (it calls them flops), {other.macs - counted.macs:+,} compared with ours"
+    if not other.left_out:
+        return f"{text}. It has a formula for every operator here."
+    names = ", ".join(f"{name} ({calls})" for name, calls in sorted(other.left_out.items()))
+    return f"{text}. It leaves out, with the number of calls: {names}."
 
 
 def _worth_a_line(modules: Sequence[ModuleCount]) -> list[ModuleCount]:
