@@ -137,7 +137,7 @@ NETWORK = [
     Mutation("hfir/blocks/moe.py", "if self.config.top_k > 1:", "if self.config.top_k > 2:", OUTPUTS),
     Mutation("hfir/blocks/moe.py", "logits = logits / self.config.temperature", "logits = logits", OUTPUTS),
     Mutation("hfir/blocks/moe.py", "sums[:, :-1] / sums[:, -1:]", "sums[:, :-1] / 64", OUTPUTS),
-    Mutation("hfir/blocks/moe.py", "y = y if inside is None else y * inside.to(y.dtype)\n", "", OUTPUTS),
+    Mutation("hfir/blocks/moe.py", "y = y if inside is None else y * inside.to(y.dtype)", "y = y", OUTPUTS),
     Mutation(
         "hfir/blocks/moe.py",
         "rough if flow.cue is None else torch.cat([rough, flow.cue.float()], dim=1)",
@@ -665,7 +665,7 @@ def changed(tree: Tree, mutation: Mutation) -> tuple[str, str]:
 
 
 def judged(tree: Tree, mutation: Mutation, timeout_s: float) -> str:
-    """Return `killed`, `killed (time)` or `survived`."""
+    """Return `killed`, `killed (time)`, `survived`, or `broken` where the changed code cannot be imported."""
     before, after = changed(tree, mutation)
     tree.write(mutation.file, after)
     try:
@@ -675,7 +675,7 @@ def judged(tree: Tree, mutation: Mutation, timeout_s: float) -> str:
     if code is None:
         return "killed (time)"
     if code not in (0, *KILLED):
-        raise SystemExit(f"{mutation.tests}: pytest ended with {code}.\n{tree.output()}")
+        return "broken"  # such as text that does not compile: the entry says nothing of the tests
     return "survived" if code == 0 else "killed"
 
 
@@ -724,12 +724,12 @@ def main() -> None:
             verdicts.append((mutation, judged(tree, mutation, args.timeout)))
             print(f"{verdicts[-1][1]:13} {time.monotonic() - begin:5.1f} s  {shown(mutation)}", flush=True)
     counted = [verdict for mutation, verdict in verdicts if not mutation.equivalent]
-    killed = sum(verdict != "survived" for verdict in counted)
+    killed = sum(verdict.startswith("killed") for verdict in counted)
     print(f"killed: {killed} of {len(counted)} ({killed / max(1, len(counted)):.0%})")
     for mutation, verdict in verdicts:
-        if verdict == "survived":
+        if not verdict.startswith("killed"):
             print(
-                f"survived: {shown(mutation)}"
+                f"{verdict}: {shown(mutation)}"
                 + (f" (equivalent: {mutation.equivalent})" if mutation.equivalent else "")
             )
         elif mutation.equivalent:
