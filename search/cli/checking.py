@@ -9,12 +9,12 @@ from rich.table import Table
 
 from search.cli.consoles import error_console, output_console
 from search.cli.showing import print_json
+from search.counts import count
 from search.evaluation.jobs import start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, load_experiment
 from search.experiment.calibrations import calibration_words
 from search.feasibility import Feasibility, check_feasibility
-from search.report.words import count
 from search.runtime import worker_count
 from search.types import EvaluationError
 

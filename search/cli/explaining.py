@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from search.counts import count
 from search.report import Change, ExplainedMember, FrontExplanation, Group, Neighbour, explain_front
-from search.report.words import count, figure
+from search.report.words import figure
 from search.types import OBJECTIVES, Study
 
 NEIGHBOURS = 4

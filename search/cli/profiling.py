@@ -11,8 +11,9 @@ from rich.table import Table
 
 from search.cli.consoles import output_console
 from search.cli.showing import print_json
+from search.counts import count
 from search.report.profile import NAMES, PARTS, RunProfile, overhead_words, read_profile
-from search.report.words import conditions, count, describe_network, duration
+from search.report.words import conditions, describe_network, duration
 from search.store import read_study
 from search.timing import Phase
 from search.types import Study, Trial

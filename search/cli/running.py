@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 
 from search.cli.consoles import error_console, output_console
 from search.cli.logs import file_log, logging_to, shown_log
+from search.counts import count
 from search.evaluation.jobs import ProxyEvaluator, start_worker
 from search.executors import ProcessExecutor
 from search.experiment import Experiment, encode, load_experiment, with_enqueued
@@ -174,8 +175,6 @@ def _tell_calibration(experiment: Experiment, store: RunStore, errors: Console) 
 
 def _tell_size(experiment: Experiment, store: RunStore, errors: Console) -> None:
     """Keep the size of the space, and say where it holds fewer candidates than are asked for."""
-    from search.report.words import count
-
     size, trials = experiment.space.size, experiment.search.trials
     if store.facts.get("points") != size:
         store.note("points", size)
@@ -244,7 +243,6 @@ def _is_of_another_machine(study: Study) -> bool:
 
 
 def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> None:
-    from search.report.words import count
 
     store, waiting = search.store, search.director.waiting
     waits = f" {count(waiting, 'enqueued configuration')} not trained." if waiting else ""
@@ -256,7 +254,6 @@ def _tell_finished(search: SearchRun, errors: Console, *, remeasure: bool) -> No
 def _latency_advice(study: Study, *, remeasure: bool) -> str:
     """Return what --remeasure would do, or why it did nothing; empty where there is no need to mention it."""
     from search.certainty import untrusted_latencies
-    from search.report.words import count
 
     untrusted = untrusted_latencies(study)
     if untrusted and remeasure:
@@ -289,7 +286,7 @@ def _tell_remeasured(before: Study, after: Study, errors: Console) -> None:
 
 def _why(study: Study) -> str:
     """Return what ended a finished run, and what continues it."""
-    from search.report.words import count, failure_words
+    from search.report.words import failure_words
 
     early, rule = study.facts.get("ended_early"), study.facts.get("ended_by", {}).get("rule", "trials")
     if early and rule == "space":
@@ -440,7 +437,7 @@ def _print_ending(console: Console, study: Study, *, finished: bool) -> None:
 
 
 def _print_failures(console: Console, study: Study) -> None:
-    from search.report.words import count, failure_words
+    from search.report.words import failure_words
 
     failed = len(study.in_state(TrialState.FAILED))
     if failed:

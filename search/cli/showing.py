@@ -13,6 +13,7 @@ from rich.console import Console
 from search.cli.consoles import output_console
 from search.cli.explaining import explanation_lines, explanation_record
 from search.cli.tables import front_table, reference_table, trial_table
+from search.counts import count
 from search.files import shown
 from search.report import (
     Preference,
@@ -26,7 +27,7 @@ from search.report import (
     standings,
 )
 from search.report.devices import on_device
-from search.report.words import LONGER, after_steps, count, failure_words
+from search.report.words import LONGER, after_steps, failure_words
 from search.store import read_study
 from search.types import OBJECTIVES, HFIRSearchError, Study, Trial, TrialState, to_json
 

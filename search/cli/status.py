@@ -13,8 +13,9 @@ from rich.console import Console
 from search.cli.consoles import output_console
 from search.cli.showing import print_json
 from search.cli.textplot import Mark, text_plot
+from search.counts import count
 from search.report import RunStatus, read_status
-from search.report.words import cost_objectives, count, duration, quality_objective
+from search.report.words import cost_objectives, duration, quality_objective
 from search.store import JOURNAL
 from search.store.places import read_pointer, shown
 from search.types import OBJECTIVES, InputError, Study, Trial, TrialState

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from search.certainty import front_probabilities, quality_of
+from search.counts import count
 from search.pareto import pareto_front
 from search.report import describe_standing, standings
 from search.report.seeds import Estimate, estimate, gain_intervals
-from search.report.words import count, figure
+from search.report.words import figure
 from search.types import OBJECTIVES, Reference, Study, Trial
 
 COLUMNS = {

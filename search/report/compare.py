@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from search.counts import count
 from search.pareto import Floats, hypervolume, pareto_front
 from search.report.intervals import (
     FEW_IMAGES,
@@ -24,7 +25,7 @@ from search.report.intervals import (
     per_image_table,
     resampled_means,
 )
-from search.report.words import LONGER, REMEASURE, after_steps, baseline_value, count, describe_steps
+from search.report.words import LONGER, REMEASURE, after_steps, baseline_value, describe_steps
 from search.types import OBJECTIVES, Cost, InputError, Measurement, Study, Trial, TrialState
 
 AXES = ("latency_ms", "macs_g", "params_m", "peak_mem_mib")

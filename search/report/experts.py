@@ -11,10 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from search.counts import count
 from search.report.figures import LIGHT, Theme, new_figure, render, say, style_axes
 from search.report.selection import choose_presets
 from search.report.tables import write_atomically
-from search.report.words import count
 from search.types import BALANCED_ENTROPY, DEAD_SHARE, ExpertUse, Study, Trial, TrialState
 
 ROW_IN = 2.7

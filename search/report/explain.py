@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from search.counts import count
 from search.report.intervals import FEW_IMAGES, Interval, difference_db
 from search.report.tables import front_trials
-from search.report.words import LONGER, REMEASURE, cost_objectives, count
+from search.report.words import LONGER, REMEASURE, cost_objectives
 from search.types import Genotype, Measurement, Scalar, Study, Trial, TrialState
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from search.certainty import mean_interval, quality_of, values_of
+from search.counts import count
 from search.report.intervals import Interval, difference, draws, interval_of, per_image_table, resampled_means
-from search.report.words import count, figure
+from search.report.words import figure
 from search.types import Reference, Study, Trial, TrialState
 
 SEEDS, GAIN = "mean over seeds, 95 %", "gain, 95 %"

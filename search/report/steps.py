@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from search.counts import count
 from search.report.cells import Cell, Table, change_cell, number_cell, rate_cell, table, text_cell, trial_cell
 from search.report.explain import Change, ExplainedMember, FrontExplanation, Group
-from search.report.words import count
 from search.types import OBJECTIVES, Trial
 
 SHORT = {"psnr_db": "PSNR", "latency_ms": "latency"}

@@ -29,7 +29,7 @@ def bounds(section: type[Section], name: str) -> tuple[float, float]:
     assert not any(isinstance(rule, Gt | Lt) for rule in rules), f"{name}: an open bound has no lowest number"
     (low,) = (rule.ge for rule in rules if isinstance(rule, Ge))
     (high,) = (rule.le for rule in rules if isinstance(rule, Le))
-    return low, high  # type: ignore[return-value]
+    return low, high
 
 
 def section_with(kind: str, option: str, value: float) -> TaskSection:
@@ -37,7 +37,7 @@ def section_with(kind: str, option: str, value: float) -> TaskSection:
     owner = next((name for name, member in MEMBERS.items() if option in member.options), "denoise")
     if kind == "mixed":
         given["members"] = (owner, "texture")
-    return TaskSection(**given)  # type: ignore[arg-type]
+    return TaskSection(**given)
 
 
 @pytest.mark.parametrize(("kind", "option"), OPTIONS)

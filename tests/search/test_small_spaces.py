@@ -83,7 +83,7 @@ def test_a_run_says_at_its_start_that_the_space_is_small_and_keeps_its_size(smal
     facts: dict[str, object] = {}
     store = SimpleNamespace(facts=facts, note=facts.__setitem__)
     said = Console(file=io.StringIO(), width=200)
-    _tell_size(small, store, said)  # type: ignore[arg-type]
+    _tell_size(small, store, said)
     assert facts == {"points": 2}
     assert isinstance(said.file, io.StringIO)
     assert said.file.getvalue() == "The space has 2 points: at most 2 of the 1,000,000 trials can be trained.\n"
@@ -91,7 +91,7 @@ def test_a_run_says_at_its_start_that_the_space_is_small_and_keeps_its_size(smal
 
 def test_the_display_counts_up_to_the_points(small: Experiment, rich_study: Study):
     progress = SimpleNamespace(study=rich_study, running=frozenset(), phase="training")
-    assert "candidates 9/2 " in printed(_status(progress, small))  # type: ignore[arg-type]
+    assert "candidates 9/2 " in printed(_status(progress, small))
 
 
 def exhausted(study: Study) -> Study:
